@@ -1,0 +1,146 @@
+"""The commands. What they run is imported when they run, which keeps `--help` quick."""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from agentws import __version__
+
+if TYPE_CHECKING:
+    from agentws.config import Loaded, Settings
+    from agentws.handler import Agent
+
+_PAGE = """\
+Serve an AI agent over WebSocket and HTTP.
+
+An agent is a Python async function, or an async generator function whose values are streamed
+as they come. agentws runs it for every client that connects, keeps each invocation for a while,
+and lets a client that lost its connection take up the stream where it broke off.
+
+\b
+Write an agent, agent.py:
+    async def invoke(payload, context):
+        for word in payload["message"].split():
+            yield {"token": word}
+
+\b
+Serve it, and see what it is configured with:
+    agentws serve --handler agent:invoke
+    agentws check --config config.toml
+
+Configuration comes from flags, from AGENTWS_SECTION__KEY environment variables (such as
+AGENTWS_SERVER__PORT), from variables that hosting platforms set (such as PORT), from the
+configuration file and from defaults; the first of these that has a value wins.
+
+Exit codes: 0 all is well; 1 it ran and failed; 2 bad usage or configuration.
+"""
+
+# A longer value runs over its column, so that one long value does not push all sources away.
+_WIDEST_VALUE = 40
+
+
+class StartError(click.ClickException):
+    """The daemon cannot start as told; shown as one sentence, and exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence on stderr, without the usage lines that click has for a bad option."""
+        click.echo(f"agentws: {self.format_message()}", file=file, err=True)
+
+
+_config_option = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Configuration file (TOML). Without one, environment and defaults apply.",
+)
+
+
+@click.group(
+    help=_PAGE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="agentws")
+def main() -> None:
+    """Run the command line; the process ends with its exit code."""
+
+
+@main.command()
+@_config_option
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [server.host]")
+@click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]")
+@click.option(
+    "--handler",
+    metavar="TARGET",
+    help="The agent, as package.module:attribute.  [handler.target]",
+)
+def serve(file: Path | None, host: str | None, port: int | None, handler: str | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Without a handler it serves a built-in agent that echoes what it is sent. On the signal it
+    stops accepting work and gives running invocations server.shutdown_grace seconds to finish;
+    log lines go to stdout.
+    """
+    flags = {"server.host": host, "server.port": port, "handler.target": handler}
+    settings = _load_config(file, flags).settings
+    agent = _load_handler(settings)
+    sys.exit(_run(settings, agent))
+
+
+@main.command()
+@_config_option
+def check(file: Path | None) -> None:
+    """Show the configuration in effect and import the handler.
+
+    Prints a line for each key: name, value, and where the value came from. Secrets are shown
+    as ***, and - stands for none. Exits with 2 if the configuration is wrong or the handler
+    cannot be imported.
+    """
+    from agentws.config import rows
+
+    loaded = _load_config(file, {})
+    _print(list(rows(loaded)))
+    _load_handler(loaded.settings)
+
+
+def _load_config(file: Path | None, flags: Mapping[str, object]) -> "Loaded":
+    from agentws.config import ConfigError, load
+
+    try:
+        return load(file, flags=flags)
+    except ConfigError as error:
+        raise StartError(str(error)) from error
+
+
+def _load_handler(settings: "Settings") -> "Agent":
+    from agentws.handler import LoadError, load
+
+    try:
+        return load(settings.handler.target or None)
+    except LoadError as error:
+        if error.__cause__ and settings.server.log_level == "debug":
+            traceback.print_exception(error.__cause__)
+        raise StartError(str(error)) from error
+
+
+def _run(settings: "Settings", agent: "Agent") -> int:
+    from agentws.daemon import run
+    from agentws.server import BindError
+
+    try:
+        return run(settings, agent)
+    except BindError as error:
+        raise StartError(str(error)) from error
+
+
+def _print(table: Sequence[tuple[str, str, str]]) -> None:
+    key_width = max(len(key) for key, _, _ in table)
+    value_width = min(max(len(value) for _, value, _ in table), _WIDEST_VALUE)
+    for key, value, origin in table:
+        source = click.style(origin, dim=True)
+        click.echo(f"{key:{key_width}}  {value:{value_width}}  {source}")

@@ -1,0 +1,337 @@
+"""What can be set: one frozen tree, each option written once.
+
+An option is a field of its section: name, type and bounds, default, a line of description, the
+flag and the platform's variable that set it too, and how to print it if it is secret. Environment
+variables, what `agentws check` prints and `config.example.toml` all follow from that.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self, cast, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agentws.protocol import ID_RULE, is_id
+
+
+def _stars(secret: object) -> str:
+    return "***" if secret else ""
+
+
+def _without_credentials(url: str) -> str:
+    # Up to the last "@", because a password may hold a "/" or "@" that nobody escaped.
+    bare = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.I | re.S)
+    return re.sub(r"\?.+", "?***", bare, flags=re.S)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _required(test: Callable[[str], object], wish: str) -> AfterValidator:
+    def tested(value: str) -> str:
+        if not test(value):
+            raise ValueError(f"should {wish}")
+        return value
+
+    return AfterValidator(tested)
+
+
+def _log_format() -> str:
+    return "text" if sys.stdout.isatty() else "json"
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
+Texts = tuple[Text, ...]
+SessionId = Annotated[str, _required(lambda value: not value or is_id(value), f"be {ID_RULE}")]
+StoreUrl = Annotated[
+    str,
+    _required(
+        re.compile(r"memory://|rediss?://\S+").fullmatch,
+        "be memory://, redis://HOST or rediss://HOST",
+    ),
+]
+HttpUrl = Annotated[
+    str, _required(re.compile(r"(https?://\S+)?").fullmatch, "begin with http:// or https://")
+]
+OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+]
+
+
+def _option(
+    default: object,
+    description: str,
+    *,
+    flag: str = "",
+    platform: str = "",
+    redact: Callable[[Any], str] | None = None,
+) -> Any:
+    names = {"flag": flag, "platform": platform, "redact": redact}
+    # Without its repr, a secret stays out of logs and tracebacks that show the settings.
+    shown: dict[str, Any] = {"repr": redact is None, "json_schema_extra": names}
+    if callable(default):
+        return Field(default_factory=default, description=description, **shown)
+    return Field(default, description=description, **shown)
+
+
+class Section(BaseModel):
+    """One table of the configuration file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+
+class ServerSettings(Section):
+    """The listening socket, the end of the process, the log."""
+
+    host: Text = _option("0.0.0.0", "Address to listen on.", flag="--host")
+    port: Port = _option(
+        8088, "TCP port to listen on; 0 takes any free one.", flag="--port", platform="PORT"
+    )
+    shutdown_grace: Seconds = _option(
+        25.0,
+        "Seconds that running invocations get to finish after SIGTERM.",
+        platform="AGENTSERVER_GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS",
+    )
+    access_log: bool = _option(True, "Whether to log every HTTP request.")
+    log_level: LogLevel = _option(
+        "info", "Least level to log: debug, info, warning, error or critical."
+    )
+    log_format: LogFormat = _option(
+        _log_format, "Form of log lines: json or text; when unset, json, but text on a terminal."
+    )
+
+
+class HandlerSettings(Section):
+    """The agent's code."""
+
+    target: str = _option(
+        "", "The agent, as package.module:attribute; empty for the built-in echo.", flag="--handler"
+    )
+
+
+class AgentSettings(Section):
+    """What the agent is called, and the ids that its platform gave it."""
+
+    name: str = _option("", "Name of the agent.", platform="FOUNDRY_AGENT_NAME")
+    version: str = _option("", "Version of the agent.", platform="FOUNDRY_AGENT_VERSION")
+    id: str = _option("", "Id of the agent.")
+    session_id: SessionId = _option(
+        "",
+        "Session id of messages and requests that name none.",
+        platform="FOUNDRY_AGENT_SESSION_ID",
+    )
+    project_id: str = _option("", "Id of the agent's project.", platform="FOUNDRY_PROJECT_ARM_ID")
+
+
+class WebSocketSettings(Section):
+    """Sockets, framed and raw."""
+
+    heartbeat: Seconds = _option(
+        30.0, "Seconds between WebSocket pings; 0 for none.", platform="WS_KEEPALIVE_INTERVAL"
+    )
+    app_ping_interval: Seconds = _option(
+        30.0, "Seconds without a message until a framed socket gets a ping message; 0 for none."
+    )
+    max_connection_age: Seconds = _option(
+        0.0, "Age in seconds at which a socket is closed, after notice; 0 for never."
+    )
+    send_timeout: SomeSeconds = _option(10.0, "Seconds that one send may take.")
+    max_message_size: Bytes = _option(4 * 1024**2, "Bytes in the largest message accepted.")
+    compression: bool = _option(False, "Whether to offer compression, at a cost in memory.")
+    max_connections: Count = _option(20_000, "Most sockets open at once.")
+    max_invocations_per_connection: Count = _option(64, "Most invocations running for one socket.")
+
+
+class HttpSettings(Section):
+    """HTTP and Server-Sent Events."""
+
+    max_body_size: Bytes = _option(4 * 1024**2, "Bytes in the largest request body accepted.")
+    keepalive_timeout: Seconds = _option(
+        300.0, "Seconds that an idle connection is kept; longer than gateways in front keep it."
+    )
+    sse_keepalive_interval: Seconds = _option(
+        15.0,
+        "Seconds of silence until an event stream gets a comment line; 0 for none.",
+        platform="SSE_KEEPALIVE_INTERVAL",
+    )
+    cors_origins: Texts = _option((), "Origins whose pages may call over HTTP.")
+
+
+class InvocationsSettings(Section):
+    """The life of an invocation and of its record."""
+
+    max_running: Count = _option(10_000, "Most invocations running at once.")
+    retention: Seconds = _option(600.0, "Seconds that an ended invocation can still be read.")
+    max_retained: Count = _option(100_000, "Most ended invocations kept at once.")
+    replay_bytes: Bytes = _option(1024**2, "Bytes of each stream kept for clients that resume it.")
+    on_disconnect: OnDisconnect = _option(
+        "cancel", "What becomes of an invocation whose client is gone: cancel or continue."
+    )
+    disconnect_grace: Seconds = _option(
+        60.0, "Seconds that a client has to come back before its invocation is cancelled."
+    )
+    cancel_grace: Seconds = _option(5.0, "Seconds that a cancelled handler gets to clean up.")
+    timeout: Seconds = _option(0.0, "Seconds that an invocation may take; 0 for no limit.")
+
+
+class StoreSettings(Section):
+    """Where invocations are kept."""
+
+    url: StoreUrl = _option(
+        "memory://",
+        "memory://, or redis://HOST or rediss://HOST, shared by several replicas.",
+        redact=_without_credentials,
+    )
+    lease: SomeSeconds = _option(15.0, "Seconds until a silent replica's invocations are lost.")
+
+
+class AuthSettings(Section):
+    """Who may call."""
+
+    api_keys: Texts = _option(
+        (), "Keys that open the door; with none, and no jwt_issuer, it is open.", redact=_stars
+    )
+    jwt_issuer: str = _option("", "Issuer of tokens; needs jwt_audience and jwks_url.")
+    jwt_audience: str = _option("", "Audience that tokens are made out to.")
+    jwks_url: HttpUrl = _option(
+        "", "URL of the keys that tokens are signed with.", redact=_without_credentials
+    )
+    query_parameter: str = _option(
+        "", "Query parameter in which browsers may send key or token on a handshake."
+    )
+    allowed_origins: Texts = _option(
+        (), "Origins that browsers may call from, besides the same one and http.cors_origins."
+    )
+
+
+class TelemetrySettings(Section):
+    """Where traces and metrics go."""
+
+    connection_string: str = _option(
+        "",
+        "Connection string of Application Insights.",
+        platform="APPLICATIONINSIGHTS_CONNECTION_STRING",
+        redact=_stars,
+    )
+    otlp_endpoint: str = _option(
+        "",
+        "Base URL of an OpenTelemetry collector.",
+        platform="OTEL_EXPORTER_OTLP_ENDPOINT",
+        redact=_without_credentials,
+    )
+    sampling_ratio: Ratio = _option(1.0, "Share of traces that are kept, 0 to 1.")
+
+
+class ConsoleSettings(Section):
+    """The page at /console."""
+
+    enabled: bool = _option(False, "Whether to serve the console page.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Made in code, it holds its arguments and defaults, nothing else.
+
+    Sizes are bytes, durations seconds; an empty string or tuple stands for none.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    handler: HandlerSettings = Field(default_factory=HandlerSettings)
+    agent: AgentSettings = Field(default_factory=AgentSettings)
+    websocket: WebSocketSettings = Field(default_factory=WebSocketSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    invocations: InvocationsSettings = Field(default_factory=InvocationsSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is given
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave the process's environment unread; `config.load` brings its own sources."""
+        return (init_settings,)
+
+    # Not in AuthSettings, because the three may come from different sources.
+    @model_validator(mode="after")
+    def _jwt_is_whole(self) -> Self:
+        parts = ("jwt_issuer", "jwt_audience", "jwks_url")
+        missing = [f"auth.{part}" for part in parts if not getattr(self.auth, part)]
+        if 0 < len(missing) < len(parts):
+            raise ValueError(f"{' and '.join(missing)} should be set, as JWT needs all three")
+        return self
+
+
+@dataclass(frozen=True)
+class Option:
+    """One declared setting and the names it goes by."""
+
+    section: str
+    name: str
+    field: FieldInfo
+    flag: str
+    platform: str
+    redact: Callable[[Any], str] | None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, such as `AGENTWS_SERVER__PORT`."""
+        return f"AGENTWS_{self.section}__{self.name}".upper()
+
+    def parsed(self, text: str) -> object:
+        """The value of a variable, split at its commas if this option is a list."""
+        if get_origin(self.field.annotation) is not tuple:
+            return text
+        return tuple(item.strip() for item in text.split(",") if item.strip())
+
+    def printed(self, value: object) -> str:
+        """A value as one line without secrets, spelt as in a variable; `-` for none."""
+        text = self.redact(value) if self.redact else _spelt(value)
+        return (text if text.isprintable() else ascii(text)) or "-"
+
+
+def _spelt(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return str(value).removesuffix(".0")
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)
+
+
+SECTIONS: Final[Mapping[str, type[Section]]] = MappingProxyType(
+    {name: cast(type[Section], field.annotation) for name, field in Settings.model_fields.items()}
+)
+
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
+    {
+        f"{section}.{name}": Option(section, name, field, **cast(Any, field.json_schema_extra))
+        for section, model in SECTIONS.items()
+        for name, field in model.model_fields.items()
+    }
+)
