@@ -1,0 +1,10 @@
+"""agentws: an AI agent behind a WebSocket, with streams that survive the connection.
+
+What an agent author needs is here; the daemon is in the modules below.
+"""
+
+from agentws.handler import Agent, InvocationContext, InvocationError
+
+__all__ = ["Agent", "InvocationContext", "InvocationError", "__version__"]
+
+__version__ = "0.1.0"

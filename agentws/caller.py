@@ -1,0 +1,73 @@
+"""Who calls: what a request or a handshake says of its sender, and how much that one runs."""
+
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from aiohttp import web
+from msgspec import Struct
+
+from agentws.handler import InvocationContext, Transport
+from agentws.protocol import is_id, trace_id
+
+
+class Caller(Struct):
+    """The sender of one HTTP request, or of all messages on one socket."""
+
+    transport: Transport
+    request_id: str
+    user_id: str | None = None
+    call_id: str | None = None
+    client_headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    running: int = 0
+    """How many invocations that this caller started are running."""
+    max_running: int | None = None
+    """How many it may have running at a time, None for no limit of its own."""
+
+    @property
+    def owner(self) -> str | None:
+        """To whom the caller's invocations belong (§5): a user, or nobody."""
+        return self.user_id
+
+    def context(self, invocation_id: str, session_id: str) -> InvocationContext:
+        """Return what a handler may know when it serves this caller."""
+        return InvocationContext(
+            invocation_id,
+            session_id,
+            self.transport,
+            self.client_headers,
+            self.query,
+            self.user_id,
+            self.call_id,
+            self.request_id,
+        )
+
+
+def request_id(request: web.BaseRequest) -> str:
+    """Return the id of a request: of its trace, else its own, else a new one (§1)."""
+    own = request.headers.get("x-request-id")
+    return (
+        trace_id(request.headers.get("traceparent"))
+        or (own if own is not None and is_id(own) else None)
+        or str(uuid.uuid4())
+    )
+
+
+def read_caller(request: web.BaseRequest, transport: Transport, request_id: str) -> Caller:
+    """Read who calls from the headers and the query of a request or handshake."""
+    headers = request.headers
+    return Caller(
+        transport=transport,
+        request_id=request_id,
+        user_id=headers.get("x-agent-user-id") or None,
+        call_id=headers.get("x-agent-foundry-call-id") or None,
+        client_headers=MappingProxyType(
+            {
+                name.lower(): value
+                for name, value in headers.items()
+                if name.lower().startswith("x-client-")
+            }
+        ),
+        query=MappingProxyType(dict(request.query)),
+    )

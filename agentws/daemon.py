@@ -1,0 +1,137 @@
+"""The process around the server: event loop, signals, exit code."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NoReturn
+
+from agentws import logs
+from agentws.handler import Agent
+from agentws.server import Server, StartupError
+from agentws.settings import Settings
+
+_logger: Final = logging.getLogger("agentws.daemon")
+
+_LAST_TASKS: Final = 0.2
+"""Seconds that tasks which nobody awaits have to end when all else has."""
+
+
+def run(settings: Settings, agent: Agent) -> int:
+    """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
+
+    Raises `BindError`. A second signal ends the process at once with 128 + its number. So does
+    the end, with the proper code, when a handler holds on to the process.
+    """
+    logs.configure(settings.server.log_level, settings.server.log_format)
+    _raise_file_limit()
+    loop = _new_event_loop()
+    asyncio.set_event_loop(loop)
+    stop = asyncio.Event()
+    _on_signals(lambda: loop.call_soon_threadsafe(stop.set))
+    code = _run_to_the_end(loop, _serve(Server(settings, agent), stop))
+    if not _wind_up(loop):
+        _exit_now(code)
+    return code
+
+
+async def _serve(server: Server, stop: asyncio.Event) -> int:
+    """Start, wait for the signal, drain."""
+    starting = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return 0
+    try:
+        starting.result()
+    except StartupError as error:
+        _logger.error("%s", error, exc_info=error.__cause__)
+        stopping.cancel()
+        return 1
+    gc.freeze()  # what is there now stays: the collector need not look at it again
+    await stopping
+    await server.drain()
+    return 0
+
+
+def _run_to_the_end(loop: asyncio.AbstractEventLoop, life: Coroutine[Any, Any, int]) -> int:
+    """Run the loop until `life` ends, whatever tasks of the agent's raise.
+
+    asyncio lets `SystemExit` and `KeyboardInterrupt` of any task leave the loop; here, they come
+    from the agent's code only, for signals are handled.
+    """
+    main = loop.create_task(life)
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            _logger.error("A task of the agent raised %s", type(error).__name__, exc_info=error)
+
+
+def _on_signals(stop: Callable[[], object]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT; end the process at the second.
+
+    Python's own signal handlers, not the loop's, so that the second one works while a handler
+    blocks the loop.
+    """
+    seen: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            _exit_now(128 + number)
+        stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def _wind_up(loop: asyncio.AbstractEventLoop) -> bool:
+    """Cancel what still runs, and tell whether the process can end in the ordinary way."""
+    leftovers = asyncio.all_tasks(loop)
+    for task in leftovers:
+        task.cancel()
+    if leftovers:
+        _run_to_the_end(loop, _wait_for(leftovers))
+    threads = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+    return not threads and all(task.done() for task in leftovers)
+
+
+async def _wait_for(tasks: set["asyncio.Task[Any]"]) -> int:
+    _, pending = await asyncio.wait(tasks, timeout=_LAST_TASKS)
+    return len(pending)
+
+
+def _exit_now(code: int) -> NoReturn:
+    """End the process without waiting for threads or tasks."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many sockets as the system does; the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

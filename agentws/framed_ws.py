@@ -1,0 +1,302 @@
+"""The framed socket: one JSON message a WebSocket message, and an invocation never blocks it.
+
+The reader decodes a message and starts what it asks for; it waits for nothing that a handler can
+delay. What there is to say goes through the outbox.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from msgspec import UNSET, Raw
+
+from agentws.caller import Caller, read_caller
+from agentws.connections import Connection, ConnectionRegistry, Ending, accept
+from agentws.handshake import REQUEST_ID, SESSION_HEADER, require_upgrade, session_of
+from agentws.invocations import Invocation, InvocationTable
+from agentws.outbox import Outbox
+from agentws.protocol import (
+    Accepted,
+    AttachInvocation,
+    BadFrame,
+    CancelInvocation,
+    ErrorFrame,
+    Farewell,
+    GetInvocation,
+    GoingAway,
+    InvocationError,
+    Invoke,
+    Ping,
+    Pong,
+    Result,
+    ServerPing,
+    ServerPong,
+    action_of,
+    decode_frame,
+    encode,
+    error_body,
+)
+from agentws.settings import WebSocketSettings
+
+READ_BURST: Final = 256
+"""How many messages of one socket are read before others have their turn."""
+
+AGE_WARNING: Final = 30.0
+"""How many seconds before its maximal age a socket is told of it (§8)."""
+
+FLUSH_PATIENCE: Final = 1.0
+"""How many seconds a socket that is being closed has to take what was ready for it."""
+
+_PING: Final = encode(ServerPing())
+_PONG: Final = encode(ServerPong())
+
+Action = Invoke | GetInvocation | CancelInvocation | AttachInvocation
+
+
+class FramedSocket:
+    """One client's socket: reads actions, answers them, follows what it started or attached to."""
+
+    def __init__(
+        self,
+        ws: web.WebSocketResponse,
+        connection: Connection,
+        caller: Caller,
+        table: InvocationTable,
+        settings: WebSocketSettings,
+    ) -> None:
+        self._ws = ws
+        self._connection = connection
+        self._caller = caller
+        self._table = table
+        self._settings = settings
+        self._outbox = Outbox(connection, compressed=bool(ws.compress))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keep_alive_timer: asyncio.TimerHandle | None = None
+        self._age_timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Serve the socket until it ends, then see its last actions through."""
+        self._start_clocks()
+        last: WSMessage | Ending = Ending(WSCloseCode.ABNORMAL_CLOSURE)
+        try:
+            last = await self._read()
+        finally:
+            self._stop_clocks()
+            self._outbox.close()
+            self._connection.finish(last)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def going_away(self, reason: Farewell, grace: float) -> None:
+        """Tell the client that the socket will be closed within `grace` seconds (§4)."""
+        self._outbox.post(GoingAway(reason, grace))
+
+    async def close(self, code: int) -> None:
+        """Send what is ready, then close with `code`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_PATIENCE):
+                await self._outbox.emptied()
+        await self._connection.close(code)
+
+    # --- reading ---
+
+    async def _read(self) -> WSMessage:
+        """Act on messages until one ends the socket; return that one."""
+        burst = 0
+        while True:
+            message = await self._ws.receive()
+            match message.type:
+                case WSMsgType.TEXT | WSMsgType.BINARY:
+                    self._act_on(message.data)
+                case WSMsgType.PING:
+                    self._outbox.pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case _:
+                    return message
+            burst += 1
+            if burst >= READ_BURST or self._outbox.backed_up:
+                burst = 0
+                await self._pause_reading()
+
+    async def _pause_reading(self) -> None:
+        """Let others have their turn, and the client read its answers.
+
+        Meanwhile nothing is read from the network either, the end of the connection included:
+        aiohttp would drop the messages that arrived before it, and they must take effect (§3).
+        """
+        with self._connection.reading_held():
+            await asyncio.sleep(0)
+            await self._outbox.room()
+
+    def _act_on(self, message: str | bytes) -> None:
+        """Decode a message and start what it asks for."""
+        try:
+            frame = decode_frame(message)
+        except BadFrame as bad:
+            error = error_body(bad.error)
+            self._outbox.post(ErrorFrame(error, bad.action, bad.invocation_id, bad.session_id))
+            return
+        match frame:
+            case Invoke():
+                self._invoke(frame)
+            case GetInvocation() | CancelInvocation():
+                self._start(frame, self._ask(frame))
+            case AttachInvocation():
+                self._start(frame, self._attach(frame))
+            case Ping():
+                self._outbox.post_encoded(_PONG)
+            case Pong():
+                pass
+
+    def _invoke(self, frame: Invoke) -> None:
+        """Start an invocation, and follow it unless it is for the background."""
+        if frame.session_id is None:
+            frame.session_id = self._connection.session_id
+        try:
+            invocation = self._table.invoke(
+                frame.payload,
+                self._caller,
+                session_id=frame.session_id,
+                invocation_id=frame.invocation_id,
+                background=bool(frame.background),
+                on_disconnect=frame.on_disconnect,
+            )
+        except InvocationError as error:
+            self._refuse(frame, error)
+            return
+        if frame.background:
+            self._start(frame, self._accept(invocation))
+        else:
+            self._outbox.follow(invocation.log, 0, "invoke")
+
+    # --- actions that take their time, each a task ---
+
+    def _start(self, frame: Action, action: Coroutine[Any, Any, None]) -> None:
+        if len(self._tasks) >= self._settings.max_invocations_per_connection:
+            action.close()
+            self._refuse(
+                frame,
+                InvocationError("too_many_invocations", "Too many actions wait for an answer"),
+            )
+            return
+        task = asyncio.create_task(self._see_through(frame, action))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _see_through(self, frame: Action, action: Coroutine[Any, Any, None]) -> None:
+        try:
+            await action
+        except InvocationError as error:
+            self._refuse(frame, error)
+
+    async def _accept(self, invocation: Invocation) -> None:
+        await invocation.accepted()
+        record = invocation.log.record
+        self._outbox.post(Accepted(record.invocation_id, record.session_id))
+
+    async def _ask(self, frame: GetInvocation | CancelInvocation) -> None:
+        verb = self._table.get if isinstance(frame, GetInvocation) else self._table.cancel
+        session_id = frame.session_id or self._connection.session_id
+        answer = await verb(frame.invocation_id, session_id, self._caller)
+        self._outbox.post(Result(frame.invocation_id, Raw(answer)))
+
+    async def _attach(self, frame: AttachInvocation) -> None:
+        log = await self._table.attach(frame.invocation_id, self._caller)
+        self._outbox.follow(log, frame.starting_after or 0, action_of(frame))
+
+    def _refuse(self, frame: Action, error: InvocationError) -> None:
+        session_id = None if isinstance(frame, AttachInvocation) else frame.session_id
+        self._outbox.post(
+            ErrorFrame(
+                error_body(error),
+                action_of(frame),
+                frame.invocation_id or UNSET,
+                session_id or UNSET,
+            )
+        )
+
+    # --- clocks (§8) ---
+
+    def _start_clocks(self) -> None:
+        self._keep_alive()
+        if age := self._settings.max_connection_age:
+            loop = asyncio.get_running_loop()
+            notice = min(AGE_WARNING, age)
+            self._age_timer = loop.call_later(age - notice, self._give_notice, notice)
+
+    def _stop_clocks(self) -> None:
+        for timer in (self._keep_alive_timer, self._age_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def _keep_alive(self) -> None:
+        """Send a ping message after a silence; gateways may count nothing else as traffic."""
+        if not (interval := self._settings.app_ping_interval):
+            return
+        loop = asyncio.get_running_loop()
+        left = self._outbox.written_at + interval - loop.time()
+        if left <= 0:
+            left = interval
+            if not self._outbox.busy:
+                self._outbox.post_encoded(_PING)
+        self._keep_alive_timer = loop.call_later(left, self._keep_alive)
+
+    def _give_notice(self, notice: float) -> None:
+        self.going_away("max_age", notice)
+        self._age_timer = asyncio.get_running_loop().call_later(notice, self._retire)
+
+    def _retire(self) -> None:
+        task = asyncio.create_task(self.close(WSCloseCode.GOING_AWAY))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class FramedEndpoint:
+    """The route of the framed socket: accepts, and serves until the end."""
+
+    def __init__(
+        self,
+        registry: ConnectionRegistry,
+        table: InvocationTable,
+        settings: WebSocketSettings,
+        *,
+        session_id: str,
+    ) -> None:
+        """Make the route; `session_id` is the configuration's, or empty."""
+        self._registry = registry
+        self._table = table
+        self._settings = settings
+        self._session_id = session_id
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Accept a socket and serve it.
+
+        Raises `InvocationError` (`upgrade_required`, `invalid_request`, `shutting_down`,
+        `too_many_connections`) before any upgrade.
+        """
+        require_upgrade(request)
+        session_id = session_of(request, self._session_id)
+        caller = read_caller(request, "websocket", request[REQUEST_ID])
+        caller.max_running = self._settings.max_invocations_per_connection
+        with self._registry.place():
+            ws = self._response(session_id)
+            connection = await accept(request, ws, session_id, self._settings.send_timeout)
+            socket = FramedSocket(ws, connection, caller, self._table, self._settings)
+            with self._registry.listing(socket):
+                await socket.run()
+        return ws
+
+    def _response(self, session_id: str) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(
+            autoping=False,  # pings are answered by the outbox, at the pace of the peer
+            heartbeat=self._settings.heartbeat or None,
+            compress=self._settings.compression,
+            max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on
+            writer_limit=sys.maxsize,  # the outbox waits, aiohttp need not
+        )
+        ws.headers[SESSION_HEADER] = session_id
+        return ws

@@ -1,0 +1,232 @@
+"""What an agent author imports, and how the daemon loads it."""
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from msgspec import Struct
+
+from agentws.protocol import InvocationError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["Agent", "InvocationContext", "InvocationError", "LoadError", "load"]
+
+Transport = Literal["websocket", "http"]
+
+
+class InvocationContext(Struct, frozen=True):
+    """What a handler may know of the invocation that it serves."""
+
+    invocation_id: str
+    session_id: str
+    transport: Transport = "websocket"
+    client_headers: Mapping[str, str] = {}
+    """The caller's `x-client-*` headers, whole names in lower case."""
+    query: Mapping[str, str] = {}
+    """The query parameters of the request or handshake."""
+    user_id: str | None = None
+    """`x-agent-user-id`, where the caller sent one."""
+    call_id: str | None = None
+    """`x-agent-foundry-call-id`, where the caller sent one."""
+    request_id: str = ""
+    """The id under which the request or handshake is known in logs and answers."""
+
+
+InvokeHandler = (
+    Callable[[Any, InvocationContext], Awaitable[Any]]
+    | Callable[[Any, InvocationContext], AsyncGenerator[Any, None]]
+)
+ContextHandler = Callable[[InvocationContext], Awaitable[Any]]
+SocketHandler = Callable[["web.WebSocketResponse", InvocationContext], Awaitable[None]]
+LifecycleHandler = Callable[[], Awaitable[None]]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Agent:
+    """An agent: one invoke handler for every transport, and optional others.
+
+    `openapi` is the document served at `…/docs/openapi.json`. The decorators return the function
+    unchanged; they raise `TypeError` for one that is not async or that cannot be called with the
+    arguments that they document. Registering twice warns, and the last one wins.
+    """
+
+    def __init__(self, openapi: Mapping[str, Any] | None = None) -> None:
+        if openapi is not None and not isinstance(openapi, Mapping):
+            raise TypeError(f"openapi must be a dict, not {type(openapi).__name__}")
+        self.openapi = openapi
+        self.invoke: InvokeHandler | None = None
+        self.get: ContextHandler | None = None
+        self.cancel: ContextHandler | None = None
+        self.serve_socket: SocketHandler | None = None
+        self.startup: LifecycleHandler | None = None
+        self.shutdown: LifecycleHandler | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the invoke handler is an async generator."""
+        return self.invoke is not None and _is_generator(self.invoke)
+
+    def invoke_handler(self, function: Function) -> Function:
+        """Register `async def (payload, context)`: a coroutine answers, a generator streams."""
+        _check_call(function, "invoke handler", ("payload", "context"), may_stream=True)
+        return self._register("invoke", function)
+
+    def get_invocation_handler(self, function: Function) -> Function:
+        """Register `async def (context)` to answer polls in place of the record."""
+        _check_call(function, "get_invocation handler", ("context",))
+        return self._register("get", function)
+
+    def cancel_invocation_handler(self, function: Function) -> Function:
+        """Register `async def (context)` to run before a cancel, and to answer it."""
+        _check_call(function, "cancel_invocation handler", ("context",))
+        return self._register("cancel", function)
+
+    def ws_handler(self, function: Function) -> Function:
+        """Register `async def (ws, context)` to own the raw socket."""
+        _check_call(function, "WebSocket handler", ("ws", "context"))
+        return self._register("serve_socket", function)
+
+    def startup_handler(self, function: Function) -> Function:
+        """Register `async def ()` to run before the daemon listens; if it raises, it won't."""
+        _check_call(function, "startup handler", ())
+        return self._register("startup", function)
+
+    def shutdown_handler(self, function: Function) -> Function:
+        """Register `async def ()` to run when the last invocation has ended."""
+        _check_call(function, "shutdown handler", ())
+        return self._register("shutdown", function)
+
+    def _register(self, role: str, function: Function) -> Function:
+        if getattr(self, role) is not None:
+            warnings.warn(f"The agent's {role} handler is replaced", UserWarning, stacklevel=3)
+        setattr(self, role, function)
+        return function
+
+
+def _check_call(
+    function: object, role: str, arguments: tuple[str, ...], *, may_stream: bool = False
+) -> None:
+    """Raise `TypeError` unless `function` is async and takes exactly these positional arguments."""
+    kinds = "an async function or async generator" if may_stream else "an async function"
+    wanted = f"{role} must be {kinds} taking ({', '.join(arguments)})"
+    name = getattr(function, "__qualname__", repr(function))
+    if not _is_coroutine(function) and not (may_stream and _is_generator(function)):
+        raise TypeError(f"The {wanted}; {name} is not")
+    assert callable(function)
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise TypeError(f"The {wanted}; {name} cannot be called so: {error}") from None
+
+
+def _is_coroutine(function: object) -> bool:
+    return inspect.iscoroutinefunction(_code_of(function))
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isasyncgenfunction(_code_of(function))
+
+
+def _code_of(function: object) -> object:
+    """Look through `functools.partial`, and at `__call__` of a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004 - the method, not a test
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+class LoadError(Exception):
+    """The handler cannot be loaded; the text is one sentence that says why."""
+
+
+async def _echo(payload: Any, _context: InvocationContext) -> Any:
+    return payload
+
+
+def load(target: str | None) -> Agent:
+    """Import `module:attribute` and return it as an `Agent`; the built-in echo without a target.
+
+    The folder that the daemon was started in is importable. The attribute is an `Agent`, or a
+    bare async function or async generator function. Raises `LoadError`.
+    """
+    if not target:
+        return _agent_of(_echo)
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise LoadError(f"handler.target must look like package.module:attribute, not {target!r}")
+    found: object = _import(module_name, target)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise LoadError(f"handler.target {target!r}: {module_name} has no {attribute!r}")
+        found = getattr(found, name)
+    return _as_agent(found, target)
+
+
+def _import(module_name: str, target: str) -> object:
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
+            problem = f"there is no module {error.name!r} in {folder} or among the packages"
+        else:
+            problem = _where_and_what(error)
+        raise LoadError(f"handler.target {target!r}: {problem}") from error
+
+
+def _is_part(missing: str | None, module_name: str) -> bool:
+    """Tell whether the missing module is the target itself or a package above it."""
+    return missing is not None and f"{module_name}.".startswith(f"{missing}.")
+
+
+def _where_and_what(error: BaseException) -> str:
+    """Name the file, the line and the exception of an import that failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("?", None)
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        file, line = error.filename, error.lineno
+    text = " ".join(str(error).split())
+    return f"{file}, line {line}: {type(error).__name__}: {text}"
+
+
+def _as_agent(found: object, target: str) -> Agent:
+    if isinstance(found, Agent):
+        return found
+    if not callable(found) or inspect.isclass(found):
+        raise LoadError(
+            f"handler.target {target!r} must be an Agent or an async function, "
+            f"not {_kind_of(found)}"
+        )
+    try:
+        return _agent_of(found)
+    except TypeError as error:
+        raise LoadError(f"handler.target {target!r}: {error}") from error
+
+
+def _kind_of(found: object) -> str:
+    return "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
+
+
+def _agent_of(function: Callable[..., Any]) -> Agent:
+    agent = Agent()
+    agent.invoke_handler(function)
+    return agent

@@ -1,0 +1,378 @@
+"""The invocation table: each invocation is a task of its own, known by its id."""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any, Final, cast
+
+from agentws.caller import Caller
+from agentws.handler import Agent, ContextHandler, InvocationContext
+from agentws.logs import current_invocation
+from agentws.protocol import InvocationError, OnDisconnect, Record, encode
+from agentws.settings import InvocationsSettings
+from agentws.stores import Log, Store
+
+_logger: Final = logging.getLogger("agentws.invocations")
+
+BREATH: Final = 0.00025
+"""Seconds for which a generator that awaits nothing may keep others from the event loop."""
+
+
+class Invocation:
+    """One run of the invoke handler, writing its log."""
+
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_send_timeout",
+        "_settings",
+        "_started",
+        "_stop",
+        "_stopped_at",
+        "claimed",
+        "log",
+        "task",
+    )
+
+    task: "asyncio.Task[None]"
+    """The task that runs it, from the claim of its id to the end of its log."""
+
+    def __init__(
+        self,
+        log: Log,
+        context: InvocationContext,
+        settings: InvocationsSettings,
+        *,
+        send_timeout: float,
+    ) -> None:
+        """Make a run that writes to `log`, waiting for a listener `send_timeout` at most."""
+        self.log = log
+        self.claimed = asyncio.Event()
+        """Set when the store has taken the id, or refused it."""
+        self._context = context
+        self._settings = settings
+        self._send_timeout = send_timeout
+        self._started = False
+        self._stop: InvocationError | None = None
+        self._stopped_at = 0.0
+        self._deadline: asyncio.TimerHandle | None = None  # for the first listener to come back
+
+    async def run(self, agent: Agent, payload: Any) -> None:
+        """Call the handler and end the log with its outcome. Raises nothing, whatever it does."""
+        self._started = True
+        current_invocation.set(self._context)
+        timer = self._arm_timeout()
+        try:
+            result = None if self._stop else await self._call(agent, payload)
+        except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
+            self._conclude(self._translate(error))
+        else:
+            self._conclude(self._stop, result)
+        finally:
+            for handle in (timer, self._deadline):
+                if handle is not None:
+                    handle.cancel()
+
+    async def accepted(self) -> None:
+        """Wait until the id is claimed. Raises the `InvocationError` that refused it."""
+        await self.claimed.wait()
+        if self.log.refusal is not None:
+            raise self.log.refusal
+
+    def stop(self, reason: InvocationError) -> None:
+        """Cancel the handler; what it still says is dropped, and the record says `reason`.
+
+        Asking again within `cancel_grace` changes nothing, so that its clean-up is left alone;
+        asking later interrupts it once more. The first reason stays.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._stop is None:
+            self._stop = reason
+        elif now < self._stopped_at + self._settings.cancel_grace:
+            return
+        self._stopped_at = now
+        # A task that is cancelled before its first step never runs a line, its `finally` neither.
+        if self._started:
+            self.task.cancel()
+
+    async def cancel(self) -> bool:
+        """Stop at the client's wish; tell whether the handler ended within `cancel_grace`."""
+        self.stop(InvocationError("cancelled", "The invocation was cancelled"))
+        await asyncio.wait({self.task}, timeout=self._settings.cancel_grace)
+        return self.log.ended
+
+    def give_up(self, reason: InvocationError) -> None:
+        """End the log although the handler has not ended."""
+        self._conclude(reason)
+
+    def cancel_when_deserted(self) -> None:
+        """From now on, stop when nobody has listened for `disconnect_grace` seconds (§5)."""
+        self.log.on_attendance = self._on_attendance
+        self._on_attendance(self.log.attended)
+
+    def _on_attendance(self, attended: bool) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if not attended and not self.log.ended:
+            reason = InvocationError("cancelled", "Nobody listened to the invocation any more")
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(self._settings.disconnect_grace, self.stop, reason)
+
+    def _arm_timeout(self) -> asyncio.TimerHandle | None:
+        if not self._settings.timeout:
+            return None
+        reason = InvocationError(
+            "timeout", f"The invocation did not end within {self._settings.timeout:g} seconds"
+        )
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._settings.timeout, self.stop, reason)
+
+    async def _call(self, agent: Agent, payload: Any) -> bytes | None:
+        assert agent.invoke is not None
+        answer = agent.invoke(payload, self._context)
+        if agent.streams:
+            await self._write_stream(cast(AsyncGenerator[Any, None], answer))
+            return None
+        return encode(await cast(Awaitable[Any], answer))
+
+    async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
+        """Append what the generator yields, at the pace of its fastest listener (§5)."""
+        log, clock = self.log, asyncio.get_running_loop().time
+        breathed = float("-inf")
+        async with contextlib.aclosing(generator):
+            async for value in generator:
+                if self._stop is not None:  # it swallowed its cancellation
+                    return
+                log.append(encode(value))
+                if log.crowded:
+                    await log.room(self._send_timeout)
+                elif clock() > breathed + BREATH:
+                    await asyncio.sleep(0)
+                else:
+                    continue
+                breathed = clock()
+
+    def _translate(self, error: BaseException) -> InvocationError:
+        """Return what the client sees of an exception; its text goes to the log only (§7)."""
+        if self._stop is not None and isinstance(error, asyncio.CancelledError):
+            return self._stop
+        if isinstance(error, InvocationError):
+            return self._stop or error
+        _logger.error("The invoke handler raised", exc_info=error)
+        return self._stop or internal_error()
+
+    def _conclude(self, error: InvocationError | None, result: bytes | None = None) -> None:
+        if self.log.ended:  # it was given up before
+            return
+        if error is None:
+            self.log.complete(result)
+        elif error is self._stop and error.code == "cancelled":
+            self.log.fail(error, "cancelled")
+        else:
+            self.log.fail(error, "failed")
+
+
+class InvocationTable:
+    """All invocations of this daemon, by id: invoke, get, cancel, attach; and drain."""
+
+    def __init__(
+        self, agent: Agent, store: Store, settings: InvocationsSettings, *, send_timeout: float
+    ) -> None:
+        """Make an empty table; a stream waits for its listener `send_timeout` seconds at most."""
+        self._agent = agent
+        self._store = store
+        self._settings = settings
+        self._send_timeout = send_timeout
+        self._live: dict[str, Invocation] = {}
+        self._draining = False
+
+    @property
+    def running(self) -> int:
+        """How many invocations have not ended."""
+        return len(self._live)
+
+    def invoke(
+        self,
+        payload: Any,
+        caller: Caller,
+        *,
+        session_id: str,
+        invocation_id: str | None = None,
+        background: bool = False,
+        on_disconnect: OnDisconnect | None = None,
+    ) -> Invocation:
+        """Start an invocation and return it at once; its id is claimed by its own task.
+
+        `on_disconnect` None stands for the setting; `background` wins over it. Raises
+        `InvocationError` (`not_implemented`, `shutting_down`, `already_exists`,
+        `too_many_invocations`).
+        """
+        self._admit(invocation_id, caller)
+        record = Record(
+            invocation_id=invocation_id or str(uuid.uuid4()),
+            session_id=session_id,
+            created_at=time.time(),
+            owner=caller.owner,
+            streams=self._agent.streams,
+        )
+        invocation = Invocation(
+            Log(record, self._settings.replay_bytes),
+            caller.context(record.invocation_id, session_id),
+            self._settings,
+            send_timeout=self._send_timeout,
+        )
+        self._live[record.invocation_id] = invocation
+        caller.running += 1
+        if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
+            invocation.cancel_when_deserted()
+        invocation.task = asyncio.create_task(self._carry(invocation, payload, caller))
+        return invocation
+
+    async def get(self, invocation_id: str, session_id: str, caller: Caller) -> bytes:
+        """Return the record as JSON, or what the agent's own handler returns.
+
+        Raises `InvocationError` (`not_found`, or the handler's).
+        """
+        log = await self._find(invocation_id, caller)
+        if self._agent.get is not None:
+            return await _ask(self._agent.get, caller.context(invocation_id, session_id))
+        return _existing(log).describe()
+
+    async def cancel(self, invocation_id: str, session_id: str, caller: Caller) -> bytes:
+        """Cancel an invocation and return the answer as JSON (§5).
+
+        The agent's own handler decides first, for any id. Raises `InvocationError` (`not_found`,
+        `already_finished`, or the handler's).
+        """
+        log = await self._find(invocation_id, caller)
+        if self._agent.cancel is not None:
+            answer = await _ask(self._agent.cancel, caller.context(invocation_id, session_id))
+            if (invocation := self._live.get(invocation_id)) is not None:
+                await invocation.cancel()
+            return answer
+        invocation = self._live.get(invocation_id)
+        if invocation is None or _existing(log).ended:
+            raise _already_finished(_existing(log))
+        if not await invocation.cancel():
+            return encode({"invocation_id": invocation_id, "status": "cancelling"})
+        if invocation.log.record.status != "cancelled":
+            raise _already_finished(invocation.log)
+        return encode({"invocation_id": invocation_id, "status": "cancelled"})
+
+    async def attach(self, invocation_id: str, caller: Caller) -> Log:
+        """Return the log of an invocation, to be followed.
+
+        Raises `InvocationError` (`not_found`).
+        """
+        return _existing(await self._find(invocation_id, caller))
+
+    async def drain(self, grace: float) -> bool:
+        """Admit no more, wait `grace` seconds for what runs, then cancel it (§8).
+
+        Tell whether everything has ended: a handler that swallows its cancellation is given up
+        after `cancel_grace` or a second, whichever is less, and its task goes on.
+        """
+        self._draining = True
+        await self._settle(grace)
+        reason = InvocationError("shutting_down", "The server is shutting down")
+        for invocation in self._live.values():
+            invocation.stop(reason)
+        await self._settle(min(self._settings.cancel_grace, 1.0))
+        for invocation in self._live.values():
+            _logger.warning(
+                "Gave up on a handler that did not end when it was cancelled",
+                extra={"invocation_id": invocation.log.record.invocation_id},
+            )
+            invocation.give_up(reason)
+        return not self._live
+
+    async def _settle(self, patience: float) -> None:
+        if tasks := {invocation.task for invocation in self._live.values()}:
+            await asyncio.wait(tasks, timeout=patience)
+
+    def _admit(self, invocation_id: str | None, caller: Caller) -> None:
+        if self._agent.invoke is None:
+            raise InvocationError("not_implemented", "The agent has no invoke handler")
+        if self._draining:
+            raise InvocationError("shutting_down", "The server is shutting down")
+        if invocation_id in self._live:
+            raise InvocationError("already_exists", "An invocation with this id exists")
+        if len(self._live) >= self._settings.max_running:
+            raise InvocationError(
+                "too_many_invocations",
+                f"The server runs its limit of {self._settings.max_running} invocations",
+            )
+        if caller.max_running is not None and caller.running >= caller.max_running:
+            raise InvocationError(
+                "too_many_invocations",
+                f"This connection runs its limit of {caller.max_running} invocations",
+            )
+
+    async def _carry(self, invocation: Invocation, payload: Any, caller: Caller) -> None:
+        """The life of an invocation: claim its id, run the handler, retain the log."""
+        try:
+            await self._store.claim(invocation.log)
+            invocation.claimed.set()
+            await invocation.run(self._agent, payload)
+            await self._store.finish(invocation.log)
+        except InvocationError as refusal:
+            invocation.log.refuse(refusal)
+        finally:
+            invocation.claimed.set()
+            del self._live[invocation.log.record.invocation_id]
+            caller.running -= 1
+
+    async def _find(self, invocation_id: str, caller: Caller) -> Log | None:
+        """Return a log, None where there is none. Raises `not_found` for another owner's (§5)."""
+        if (invocation := self._live.get(invocation_id)) is not None:
+            await invocation.claimed.wait()
+        log = await self._store.find(invocation_id)
+        if log is not None and log.record.owner != caller.owner:
+            raise not_found()
+        return log
+
+
+def internal_error() -> InvocationError:
+    """Return all that a client sees of an exception (§7)."""
+    return InvocationError("internal_error", "Internal server error")
+
+
+def not_found() -> InvocationError:
+    """Return the answer for an invocation that does not exist, or is another's."""
+    return InvocationError("not_found", "There is no such invocation")
+
+
+def _already_finished(log: Log) -> InvocationError:
+    return InvocationError(
+        "already_finished", f"The invocation has already ended: {log.record.status}"
+    )
+
+
+def _existing(log: Log | None) -> Log:
+    if log is None:
+        raise not_found()
+    return log
+
+
+async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
+    """Call a get or cancel handler of the agent and encode its answer.
+
+    Raises `InvocationError`: the handler's own, or `internal_error`.
+    """
+    token = current_invocation.set(context)
+    try:
+        return encode(await handler(context))
+    except InvocationError:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        _logger.error("The agent's handler raised", exc_info=error)
+        raise internal_error() from None
+    finally:
+        current_invocation.reset(token)

@@ -1,0 +1,52 @@
+"""Log lines: JSON for machines, text for a terminal; each knows the invocation it belongs to."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Final
+
+from pythonjsonlogger.json import JsonFormatter
+
+from agentws.handler import InvocationContext
+
+current_invocation: Final[ContextVar[InvocationContext | None]] = ContextVar(
+    "current_invocation", default=None
+)
+"""The invocation whose handler runs in this context, so that its log lines can name it."""
+
+
+class InvocationFilter(logging.Filter):
+    """Adds `invocation_id` and `session_id` to whatever is logged while a handler runs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields, and let every line through."""
+        context = current_invocation.get()
+        if context is not None:
+            record.invocation_id = context.invocation_id
+            record.session_id = context.session_id
+        return True
+
+
+class _JsonLines(JsonFormatter):
+    def __init__(self) -> None:
+        super().__init__(
+            "%(levelname)s %(name)s %(message)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp=True,
+        )
+
+
+def configure(level: str, line_format: str) -> None:
+    """Send every log line of the process to stdout.
+
+    `level` is a name such as `info`; `line_format` is `json` or `text`.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(InvocationFilter())
+    handler.setFormatter(_JsonLines() if line_format == "json" else _text_lines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def _text_lines() -> logging.Formatter:
+    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")

@@ -1,0 +1,515 @@
+"""The wire: frames, identifiers, error codes. No I/O, and nothing of ours is imported here.
+
+Section numbers (§) refer to the wire protocol; RFC numbers to the IETF's documents.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+# --- identifiers (§2) -------------------------------------------------------------------------
+
+_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:-]{1,256}\Z")
+Id = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,256}$"})]
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?\Z"
+)
+ID_RULE: Final = "1 to 256 characters of A-Z a-z 0-9 . _ : - and not dots only"
+
+
+def is_id(value: object) -> bool:
+    """Tell whether `value` is an identifier as §2 defines it."""
+    return isinstance(value, str) and _ID.match(value) is not None
+
+
+def given_id(name: str, value: str | None) -> str | None:
+    """Return the caller's identifier, or None where it counts as not given (absent or empty).
+
+    Raises `InvocationError` (`invalid_request`) naming the field when it breaks the rule of §2.
+    """
+    if not value:
+        return None
+    if _ID.match(value) is None:
+        raise InvocationError("invalid_request", f"{name} must be {ID_RULE}")
+    return value
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C `traceparent`, None where that is absent or malformed."""
+    match = _TRACEPARENT.match(traceparent) if traceparent else None
+    if match is None or (match[1] == "00" and match[3] is not None):
+        return None
+    return match[2]
+
+
+# --- errors (§7) ------------------------------------------------------------------------------
+
+Source = Literal["user", "upstream", "platform"]
+
+STATUS: Final[Mapping[str, int]] = {
+    "invalid_json": 400,
+    "invalid_message": 400,
+    "invalid_action": 400,
+    "invalid_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "upgrade_required": 426,
+    "already_exists": 409,
+    "already_finished": 409,
+    "cancelled": 409,
+    "payload_too_large": 413,
+    "too_many_invocations": 429,
+    "replay_gap": 410,
+    "internal_error": 500,
+    "not_implemented": 501,
+    "shutting_down": 503,
+    "store_unavailable": 503,
+    "too_many_connections": 503,
+    "timeout": 504,
+    "lost": 502,
+}
+_PLATFORM: Final = {
+    "too_many_invocations",
+    "too_many_connections",
+    "shutting_down",
+    "store_unavailable",
+    "lost",
+}
+_UPSTREAM: Final = {"internal_error", "timeout"}
+_RETRYABLE: Final = {429, 503, 504}
+
+
+class InvocationError(Exception):
+    """A failure that the client is meant to see: a code, a message, and an HTTP status.
+
+    `status` is 400 to 599; without one it is the code's own status in §7, else 400.
+    Raises `ValueError` for a status outside that range.
+    """
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        if status is not None and not 400 <= status <= 599:
+            raise ValueError(f"status must be between 400 and 599, not {status}")
+        self.code = _encodable(code)
+        self.message = _encodable(message)
+        self.status = STATUS.get(self.code, 400) if status is None else status
+        super().__init__(self.code, self.message)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class ReplayGap(InvocationError):
+    """Chunks that a listener asked for are no longer held (§5)."""
+
+    def __init__(self, first_available: int) -> None:
+        super().__init__("replay_gap", "Some of the chunks asked for are no longer held")
+        self.first_available = first_available
+
+
+def _encodable(text: object) -> str:
+    """Return `text` as a string that UTF-8 can hold: an agent may have cut an emoji in half."""
+    return str(text).encode("utf-8", "replace").decode()
+
+
+class ErrorBody(Struct):
+    """The error object of frames and HTTP envelopes (§6)."""
+
+    code: str
+    message: str
+    retryable: bool
+    source: Source
+    first_available: int | UnsetType = UNSET
+
+
+def error_body(error: InvocationError) -> ErrorBody:
+    """Translate an error to what the client sees of it."""
+    return ErrorBody(
+        code=error.code,
+        message=error.message,
+        retryable=error.status in _RETRYABLE,
+        source=error_source(error),
+        first_available=error.first_available if isinstance(error, ReplayGap) else UNSET,
+    )
+
+
+def error_source(error: InvocationError) -> Source:
+    """Tell whose fault an error is: the caller's, the handler's, or the daemon's (§7)."""
+    if error.code in _PLATFORM:
+        return "platform"
+    if error.code in _UPSTREAM:
+        return "upstream"
+    is_ours = error.status == STATUS.get(error.code)
+    return "upstream" if error.status >= 500 and not is_ours else "user"
+
+
+# --- records (§5) -----------------------------------------------------------------------------
+
+Status = Literal["running", "completed", "failed", "cancelled", "lost"]
+
+
+class Record(Struct, gc=False):
+    """What is kept of one invocation. Times are seconds since the epoch; `result` is JSON.
+
+    Not tracked by the garbage collector: a hundred thousand may be retained, and none of them
+    can be part of a cycle.
+    """
+
+    invocation_id: str
+    session_id: str
+    created_at: float
+    owner: str | None = None
+    streams: bool = False
+    status: Status = "running"
+    finished_at: float | None = None
+    result: bytes | None = None
+    error_code: str | None = None
+    error_message: str = ""
+    error_status: int = 500
+
+    @property
+    def error(self) -> InvocationError | None:
+        """How it failed, None while it runs and when it completed."""
+        if self.error_code is None:
+            return None
+        return InvocationError(self.error_code, self.error_message, self.error_status)
+
+
+class _RecordError(Struct):
+    code: str
+    message: str
+
+
+class StreamState(Struct):
+    """Which chunks of a stream are held: `first_available` up to `last_sequence_number`."""
+
+    first_available: int
+    last_sequence_number: int
+
+
+class _RecordView(Struct):
+    invocation_id: str
+    session_id: str
+    status: Status
+    created_at: datetime
+    finished_at: datetime | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: _RecordError | UnsetType = UNSET
+    stream: StreamState | UnsetType = UNSET
+
+
+def encode_record(record: Record, stream: StreamState | None) -> bytes:
+    """Encode a record as `get_invocation` answers it; what is unknown or null is left out."""
+    has_result = record.result is not None and record.result != b"null"
+    error = record.error
+    return encode(
+        _RecordView(
+            invocation_id=record.invocation_id,
+            session_id=record.session_id,
+            status=record.status,
+            created_at=_utc(record.created_at),
+            finished_at=UNSET if record.finished_at is None else _utc(record.finished_at),
+            result=Raw(record.result) if record.result is not None and has_result else UNSET,
+            error=UNSET if error is None else _RecordError(error.code, error.message),
+            stream=UNSET if stream is None else stream,
+        )
+    )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+# --- frames from the client (§3) --------------------------------------------------------------
+
+
+OnDisconnect = Literal["continue", "cancel"]
+
+
+class Invoke(Struct, tag_field="action", tag="invoke"):
+    """Run the agent on `payload`."""
+
+    payload: Any = msgspec.field(default_factory=dict)
+    invocation_id: Id | None = None
+    session_id: Id | None = None
+    background: bool | None = None
+    on_disconnect: OnDisconnect | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+
+class GetInvocation(Struct, tag_field="action", tag="get_invocation"):
+    """Ask for the record of an invocation, or what the agent's own handler says of it."""
+
+    invocation_id: Id
+    session_id: Id | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+
+class CancelInvocation(Struct, tag_field="action", tag="cancel_invocation"):
+    """Cancel an invocation."""
+
+    invocation_id: Id
+    session_id: Id | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+
+class AttachInvocation(Struct, tag_field="action", tag="attach_invocation"):
+    """Replay the chunks after `starting_after` and follow the invocation to its end."""
+
+    invocation_id: Id
+    starting_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class Ping(Struct, tag_field="action", tag="ping"):
+    """Ask for a pong."""
+
+
+class Pong(Struct, tag_field="action", tag="pong"):
+    """Answer to the server's ping."""
+
+
+ClientFrame = Invoke | GetInvocation | CancelInvocation | AttachInvocation | Ping | Pong
+CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
+    "invoke": Invoke,
+    "get_invocation": GetInvocation,
+    "cancel_invocation": CancelInvocation,
+    "attach_invocation": AttachInvocation,
+    "ping": Ping,
+    "pong": Pong,
+}
+
+
+def action_of(frame: ClientFrame) -> str:
+    """Return the name of the action that a frame asks for."""
+    return str(frame.__struct_config__.tag)
+
+
+class BadFrame(Exception):
+    """A message that is no frame of §3, with what is known of it.
+
+    `action`, `invocation_id` and `session_id` are those that the message itself carried, where
+    they are valid; they are echoed in the answer.
+    """
+
+    def __init__(
+        self,
+        error: InvocationError,
+        action: str | UnsetType = UNSET,
+        invocation_id: str | UnsetType = UNSET,
+        session_id: str | UnsetType = UNSET,
+    ) -> None:
+        super().__init__(error)
+        self.error = error
+        self.action = action
+        self.invocation_id = invocation_id
+        self.session_id = session_id
+
+
+_frame_decoder: Final = msgspec.json.Decoder(ClientFrame)
+
+
+def decode_frame(message: str | bytes) -> ClientFrame:
+    """Decode and validate one message; empty identifiers become None.
+
+    Raises `BadFrame` with `invalid_json`, `invalid_message`, `invalid_action` or
+    `invalid_request`.
+    """
+    try:
+        # msgspec passes over fields that it does not know without looking at their encoding.
+        text = message if isinstance(message, str) else message.decode()
+        frame = _frame_decoder.decode(text)
+    except msgspec.ValidationError:
+        return _checked(_decode_with_diagnosis(message))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadFrame(InvocationError("invalid_json", _why_not_json(error))) from None
+    return _checked(frame)
+
+
+def _checked(frame: ClientFrame) -> ClientFrame:
+    """Apply what the types do not say: the rule of identifiers."""
+    match frame:
+        case Invoke():
+            frame.invocation_id = _checked_id(frame, "invocation_id", frame.invocation_id)
+            frame.session_id = _checked_id(frame, "session_id", frame.session_id)
+        case GetInvocation() | CancelInvocation():
+            frame.invocation_id = _required_id(frame)
+            frame.session_id = _checked_id(frame, "session_id", frame.session_id)
+        case AttachInvocation():
+            frame.invocation_id = _required_id(frame)
+        case Ping() | Pong():
+            pass
+    return frame
+
+
+def _checked_id(frame: ClientFrame, name: str, value: str | None) -> str | None:
+    try:
+        return given_id(name, value)
+    except InvocationError as error:
+        raise _bad_request(msgspec.to_builtins(frame), error.message) from None
+
+
+def _required_id(frame: GetInvocation | CancelInvocation | AttachInvocation) -> str:
+    invocation_id = _checked_id(frame, "invocation_id", frame.invocation_id)
+    if invocation_id is None:
+        raise _bad_request(msgspec.to_builtins(frame), "invocation_id is required")
+    return invocation_id
+
+
+def _bad_request(fields: Mapping[str, object], message: str) -> BadFrame:
+    return _bad_frame(fields, InvocationError("invalid_request", message), fields["action"])
+
+
+def _bad_frame(
+    fields: Mapping[str, object], error: InvocationError, action: object = UNSET
+) -> BadFrame:
+    known = {
+        name: value
+        for name in ("invocation_id", "session_id")
+        if isinstance(value := fields.get(name), str) and is_id(value)
+    }
+    return BadFrame(error, action if isinstance(action, str) else UNSET, **known)
+
+
+def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
+    """Find out what is wrong with a message that the typed decoder refused, and say it."""
+    try:
+        fields = msgspec.json.decode(message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadFrame(InvocationError("invalid_json", _why_not_json(error))) from None
+    if not isinstance(fields, dict):
+        raise BadFrame(InvocationError("invalid_message", "A message must be a JSON object"))
+    action = fields.get("action")
+    frame_type = CLIENT_FRAMES.get(action) if isinstance(action, str) else None
+    if frame_type is None:
+        raise _bad_frame(fields, InvocationError("invalid_action", _why_no_action(action)))
+    try:
+        return msgspec.convert(fields, frame_type)
+    except msgspec.ValidationError as error:
+        raise _bad_request(fields, _why_no_field(error)) from None
+
+
+def _why_not_json(error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return "The message is nested too deeply"
+        case UnicodeError():
+            return "The message is not UTF-8"
+        case msgspec.ValidationError():
+            return "The message holds a number out of range"
+        case _:
+            return "The message is not JSON"
+
+
+def _why_no_action(action: object) -> str:
+    known = ", ".join(CLIENT_FRAMES)
+    match action:
+        case None:
+            return f"action is missing; expected one of {known}"
+        case str():
+            return f"Unknown action {action[:64]!r}; expected one of {known}"
+        case _:
+            return f"action must be a string, one of {known}"
+
+
+def _why_no_field(error: msgspec.ValidationError) -> str:
+    """Turn msgspec's "Expected `str`, got `int` - at `$.name`" into "name: expected …"."""
+    what, _, path = str(error).partition(" - at `$.")
+    if not path:  # "Object missing required field `name`"
+        return what.replace("Object missing required", "Missing")
+    return f"{path.rstrip('`')}: {what[:1].lower()}{what[1:]}"
+
+
+# --- frames from the server (§4) --------------------------------------------------------------
+
+
+class Result(Struct, tag_field="type", tag="result"):
+    """What a coroutine handler returned, or the answer to a get or a cancel (no session)."""
+
+    invocation_id: str
+    payload: Raw
+    session_id: str | UnsetType = UNSET
+
+
+class StreamChunk(Struct, tag_field="type", tag="stream_chunk"):
+    """One value that a generator handler yielded, numbered 1, 2, 3 and so on."""
+
+    invocation_id: str
+    session_id: str
+    sequence_number: int
+    payload: Raw
+
+
+class StreamEnd(Struct, tag_field="type", tag="stream_end"):
+    """The generator finished."""
+
+    invocation_id: str
+    session_id: str
+
+
+class Accepted(Struct, tag_field="type", tag="accepted"):
+    """A background invocation was taken on."""
+
+    invocation_id: str
+    session_id: str
+
+
+class ErrorFrame(Struct, tag_field="type", tag="error"):
+    """A failed invocation, or (with `action`) a refused action."""
+
+    error: ErrorBody
+    action: str | UnsetType = UNSET
+    invocation_id: str | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+
+
+Farewell = Literal["shutdown", "max_age"]
+
+
+class GoingAway(Struct, tag_field="type", tag="going_away"):
+    """The socket will be closed with 1001 within `grace_seconds`; reconnect and attach."""
+
+    reason: Farewell
+    grace_seconds: float
+
+
+class ServerPing(Struct, tag_field="type", tag="ping"):
+    """Keep-alive (§8)."""
+
+
+class ServerPong(Struct, tag_field="type", tag="pong"):
+    """Answer to a ping."""
+
+
+ServerFrame = (
+    Result | StreamChunk | StreamEnd | Accepted | ErrorFrame | GoingAway | ServerPing | ServerPong
+)
+
+
+# --- JSON -------------------------------------------------------------------------------------
+
+
+def _encode_foreign(value: object) -> object:
+    """Make pydantic models encodable, without importing pydantic for those who have none."""
+    model_dump = getattr(type(value), "model_dump", None)
+    if model_dump is None:
+        raise TypeError(f"JSON cannot hold a {type(value).__name__}")
+    return model_dump(value, mode="json")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_encode_foreign)
+encode: Final = _encoder.encode
+"""Encode a frame or any value that a handler may return; non-finite numbers become null.
+
+Raises an ordinary exception (its class depends on the value) for what JSON cannot hold.
+"""

@@ -1,0 +1,265 @@
+"""The log of one invocation: its record, its numbered chunks, and the listeners that follow it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agentws.protocol import (
+    InvocationError,
+    Record,
+    ReplayGap,
+    Status,
+    StreamState,
+    encode_record,
+)
+
+WINDOW: Final = 64 * 1024
+"""How many bytes a writer may be ahead of its fastest listener: about a socket's buffer."""
+
+BATCH: Final = 128
+"""How many chunks a listener takes at a time, so that others have their turn."""
+
+
+class Log:
+    """What one invocation has said so far.
+
+    The writer appends and, between appends, waits for `room`; listeners `follow`. Chunks are JSON
+    texts numbered 1, 2, 3 …; the last `replay_bytes` bytes of them are held for replay, and
+    beyond that whatever the fastest listener has not taken yet, so that a lone listener that
+    reads loses nothing (§5).
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_dropped",
+        "_followers",
+        "_held",
+        "_replay_bytes",
+        "_room",
+        "first",
+        "on_attendance",
+        "record",
+        "refusal",
+        "written",
+    )
+
+    def __init__(
+        self, record: Record, replay_bytes: int = 0, chunks: Sequence[bytes] = (), first: int = 1
+    ) -> None:
+        """Open the log of a new invocation, or lay out an ended one, with what is held of it."""
+        self.record = record
+        self.first = first
+        """The number of the oldest chunk held; the last number + 1 when none is."""
+        self.on_attendance: Callable[[bool], None] | None = None
+        """Called with True when the first listener comes, with False when the last one leaves."""
+        self.refusal: InvocationError | None = None
+        """Why the invocation was not taken on, where it was not."""
+        self._chunks = list(chunks)
+        self._dropped = 0  # chunks at the head of the list that are no longer held
+        self._held = sum(map(len, chunks))
+        self.written = self._held
+        """How many bytes were appended, held or not."""
+        self._replay_bytes = replay_bytes
+        self._followers: list[Follower] = []
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def last(self) -> int:
+        """The number of the newest chunk, 0 before the first."""
+        return self.first + len(self._chunks) - self._dropped - 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be appended."""
+        return self.record.status != "running"
+
+    @property
+    def attended(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._followers)
+
+    @property
+    def held(self) -> Sequence[bytes]:
+        """The chunks from `first` to `last`."""
+        return self._chunks[self._dropped :]
+
+    def describe(self) -> bytes:
+        """Return the record as JSON, as `get_invocation` answers it (§5)."""
+        stream = StreamState(self.first, self.last) if self.record.streams else None
+        return encode_record(self.record, stream)
+
+    # --- the writer's side ---
+
+    def append(self, chunk: bytes) -> None:
+        """Add a chunk, and wake the listeners."""
+        self._chunks.append(chunk)
+        self._held += len(chunk)
+        self.written += len(chunk)
+        if self._held > self._replay_bytes:
+            self._trim(self._fastest_position())
+        for follower in self._followers:
+            follower.rouse()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the writer is a window ahead of its fastest listener, and should wait."""
+        if not self._followers:
+            return False
+        taken = max(follower.taken_bytes for follower in self._followers)
+        return self.written - taken > min(WINDOW, self._replay_bytes)
+
+    async def room(self, patience: float) -> None:
+        """Wait until the fastest listener has caught up, or for `patience` seconds."""
+        if not self.crowded:
+            return
+        self._room = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(patience):
+                await self._room
+        except TimeoutError:
+            self._trim(self.last)
+        finally:
+            self._room = None
+
+    def complete(self, result: bytes | None) -> None:
+        """End the log: the handler returned `result` (JSON), or its stream is finished (None)."""
+        self.record.result = result
+        self._end("completed")
+
+    def fail(self, error: InvocationError, status: Status = "failed") -> None:
+        """End the log with an error."""
+        record = self.record
+        record.error_code, record.error_message = error.code, error.message
+        record.error_status = error.status
+        self._end(status)
+
+    def refuse(self, reason: InvocationError) -> None:
+        """End a log that was never taken on: nothing ran, and nobody will find it."""
+        self.refusal = reason
+        self.fail(reason)
+
+    def _end(self, status: Status) -> None:
+        self.record.status = status
+        self.record.finished_at = time.time()
+        for follower in self._followers:
+            follower.rouse()
+
+    # --- the listeners' side ---
+
+    def follow(self, after: int, wake: Callable[[], None]) -> "Follower":
+        """Follow the chunks numbered above `after`; `wake` is called when there is news.
+
+        It is called once, until the listener takes; at once where there is something to take.
+        Raises `ReplayGap` when some of those chunks are no longer held.
+        """
+        if after + 1 < self.first:
+            raise ReplayGap(self.first)
+        follower = Follower(self, after, self.written - self._bytes_after(after), wake)
+        self._followers.append(follower)
+        if len(self._followers) == 1 and self.on_attendance is not None:
+            self.on_attendance(True)
+        if self.ended or after < self.last:
+            follower.rouse()
+        return follower
+
+    def leave(self, follower: "Follower") -> None:
+        """Forget a listener; the writer no longer waits for it. Leaving twice does nothing."""
+        if follower not in self._followers:
+            return
+        self._followers.remove(follower)
+        self.make_room()
+        if not self._followers and self.on_attendance is not None:
+            self.on_attendance(False)
+
+    def slice(self, after: int, limit: int) -> Sequence[bytes]:
+        """Return at most `limit` chunks from those numbered above `after`, oldest first."""
+        start = self._dropped + after + 1 - self.first
+        return self._chunks[start : start + limit]
+
+    def make_room(self) -> None:
+        """Let the writer go on if it waited for a listener that has now taken enough."""
+        if self._room is not None and not self._room.done() and not self.crowded:
+            self._trim(self._fastest_position())
+            self._room.set_result(None)
+
+    def _bytes_after(self, after: int) -> int:
+        start = self._dropped + after + 1 - self.first
+        return sum(map(len, self._chunks[start:]))
+
+    def _fastest_position(self) -> int:
+        return max((follower.position for follower in self._followers), default=self.last)
+
+    def _trim(self, floor: int) -> None:
+        """Drop the oldest chunks beyond the bound, none above `floor`."""
+        chunks = self._chunks
+        while self._held > self._replay_bytes and self.first <= min(floor, self.last):
+            self._held -= len(chunks[self._dropped])
+            chunks[self._dropped] = b""
+            self._dropped += 1
+            self.first += 1
+        # Cutting the head off a list moves the rest: only when that is the smaller part.
+        if self._dropped > len(chunks) // 2:
+            del chunks[: self._dropped]
+            self._dropped = 0
+
+
+class Follower:
+    """One listener's place in a log."""
+
+    __slots__ = ("_log", "_roused", "_wake", "position", "taken_bytes")
+
+    def __init__(self, log: Log, position: int, taken_bytes: int, wake: Callable[[], None]) -> None:
+        self.position = position
+        """The number of the last chunk taken."""
+        self.taken_bytes = taken_bytes
+        self._log = log
+        self._wake = wake
+        self._roused = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the log has ended and everything in it was taken."""
+        return self._log.ended and self.position >= self._log.last
+
+    def rouse(self) -> None:
+        """Tell the listener that there is something to take, once until it takes."""
+        if not self._roused:
+            self._roused = True
+            self._wake()
+
+    def take(self, max_bytes: int) -> Sequence[bytes]:
+        """Return the next chunks; the first of them is number `position` + 1 of before.
+
+        They are as many as fit in `max_bytes`, at least one where there is one, and at most
+        `BATCH`. Raises `ReplayGap` when the listener fell behind what is held.
+        """
+        log = self._log
+        self._roused = False
+        if self.position >= log.last:
+            self.taken_bytes = log.written  # it may have asked to start beyond the last one
+            log.make_room()
+            return ()
+        if self.position + 1 < log.first:
+            raise ReplayGap(log.first)
+        chunks, size = _fitting(log.slice(self.position, BATCH), max_bytes)
+        self.position += len(chunks)
+        self.taken_bytes += size
+        if self.position < log.last:
+            self.rouse()
+        log.make_room()
+        return chunks
+
+    def leave(self) -> None:
+        """Stop listening."""
+        self._log.leave(self)
+
+
+def _fitting(chunks: Sequence[bytes], max_bytes: int) -> tuple[Sequence[bytes], int]:
+    """Return the chunks that fit in `max_bytes`, at least one, and their size."""
+    size = 0
+    for count, chunk in enumerate(chunks):
+        if count and size + len(chunk) > max_bytes:
+            return chunks[:count], size
+        size += len(chunk)
+    return chunks, size

@@ -1,0 +1,139 @@
+"""Real servers on free ports, and a client that is not ours."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from agentws import Agent
+from agentws.settings import Settings
+from agentws.server import Server
+
+Frame = dict[str, Any]
+
+PATIENCE = 5.0
+"""Seconds after which a frame that a test waits for is missing."""
+
+
+class Client:
+    """One framed socket, seen from the other end."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **fields: Any) -> None:
+        """Send one JSON message."""
+        await self.connection.send(json.dumps(fields))
+
+    async def receive(self) -> Frame:
+        """Return the next frame that is no keep-alive."""
+        async with asyncio.timeout(PATIENCE):
+            while (frame := json.loads(await self.connection.recv()))["type"] == "ping":
+                pass
+        assert isinstance(frame, dict)
+        return frame
+
+    async def until(self, **fields: Any) -> Frame:
+        """Return the next frame with these fields, passing over others."""
+        while True:
+            frame = await self.receive()
+            if all(frame.get(name) == value for name, value in fields.items()):
+                return frame
+
+    async def ask(self, **fields: Any) -> Frame:
+        """Send one message and return the next frame."""
+        await self.send(**fields)
+        return await self.receive()
+
+    async def closed(self) -> int:
+        """Wait until the server closes the socket and return the code."""
+        async with asyncio.timeout(PATIENCE):
+            await self.connection.wait_closed()
+        assert self.connection.close_code is not None
+        return self.connection.close_code
+
+
+class Running:
+    """A server that runs, with its address."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.http = f"http://127.0.0.1:{server.port}"
+        self.ws = f"ws://127.0.0.1:{server.port}"
+
+    @asynccontextmanager
+    async def connect(
+        self, path: str = "/invocations_ws/ws", headers: Mapping[str, str] = {}, **options: Any
+    ) -> AsyncIterator[Client]:
+        """Open a framed socket."""
+        async with websockets.connect(
+            self.ws + path, additional_headers=headers, **options
+        ) as connection:
+            yield Client(connection)
+
+
+Serve = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start servers: `await serve(agent, websocket={...}, ...)`; they are drained at the end."""
+    servers: list[Server] = []
+
+    async def start(agent: Agent, **sections: Mapping[str, Any]) -> Running:
+        address = {"host": "127.0.0.1", "port": 0, "shutdown_grace": 0.0}
+        server = Server(
+            Settings(**{**sections, "server": {**address, **sections.get("server", {})}}), agent
+        )
+        await server.start()
+        servers.append(server)
+        return Running(server)
+
+    yield start
+    await asyncio.gather(*(server.drain() for server in servers))
+
+
+class LogLines(logging.Handler):
+    """Collects log records, and lets a test wait for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._arrived = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record."""
+        self.records.append(record)
+        self._arrived.set()
+
+    async def next(self, logger: str) -> logging.LogRecord:
+        """Remove and return the oldest record of a logger, waiting for it if need be."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for record in self.records:
+                    if record.name == logger:
+                        self.records.remove(record)
+                        return record
+                self._arrived.clear()
+                await self._arrived.wait()
+
+
+@pytest.fixture
+async def log_lines() -> AsyncIterator[LogLines]:
+    """All that is logged during the test."""
+    handler = LogLines()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield handler
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
