@@ -1,0 +1,1 @@
+"""Measures the daemon against its targets: `python -m bench`."""

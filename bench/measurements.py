@@ -1,0 +1,100 @@
+"""What is measured, and what each measurement should come to."""
+
+import asyncio
+import statistics
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal
+
+from msgspec import Raw
+
+from agentws.protocol import StreamChunk, encode
+from bench.agents import CHUNKS, TOKEN
+from bench.load import Exchange, open_sockets
+from bench.loops import run
+from bench.rates import ROUNDS, SOCKETS, Comparison, Rate, Side, compare
+from bench.servers import Server, Servers
+
+IDLE_SOCKETS: Final = 5000
+_INVOKE: Final = b'{"action":"invoke","payload":{"message":"Hello, agent"}}'
+_PING: Final = b'{"action":"ping"}'
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured value beside its target."""
+
+    name: str
+    value: float
+    unit: str
+    bound: Literal["at least", "at most"]
+    target: float
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """What a ratio was made of."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the target is met."""
+        return self.value >= self.target if self.bound == "at least" else self.value <= self.target
+
+
+def round_trips(servers: Servers, seconds: float) -> Measurement:
+    """Compare invocations a second with echoes a second of the same message."""
+    exchange = Exchange(_INVOKE)
+    with servers.daemon("bench.agents:echo") as ours, servers.bare() as bare:
+        comparison = compare(Side(ours, exchange), Side(bare, exchange), seconds)
+    return _ratio(f"Invoke round trips, {SOCKETS} sockets", comparison, target=0.6)
+
+
+def chunks(servers: Servers, seconds: float) -> Measurement:
+    """Compare streamed chunks a second with echoes a second of a message of that size."""
+    stream = Exchange(_INVOKE, answers=CHUNKS + 1, closing=1)
+    with servers.daemon("bench.agents:stream") as ours, servers.bare() as bare:
+        comparison = compare(Side(ours, stream), Side(bare, Exchange(_chunk_frame())), seconds)
+    return _ratio(f"Streamed chunks, {SOCKETS} sockets", comparison, target=1.2)
+
+
+def memory(servers: Servers, _seconds: float) -> Measurement:
+    """Measure what an idle socket costs that has exchanged one message."""
+    with servers.daemon("bench.agents:echo") as ours:
+        growth = run(_growth(ours))
+    per_socket = growth / IDLE_SOCKETS / 1024
+    return Measurement(f"Memory, {IDLE_SOCKETS:,} idle sockets", per_socket, "KiB", "at most", 18)
+
+
+def start_up(servers: Servers, _seconds: float) -> Measurement:
+    """Measure the time from the start of the process to its first readiness."""
+    times = []
+    for _ in range(ROUNDS):
+        with servers.daemon("bench.agents:echo") as ours:
+            times.append(ours.ready_after)
+    return Measurement("Start-up", statistics.median(times), "s", "at most", 1)
+
+
+MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = MappingProxyType(
+    {"round-trips": round_trips, "chunks": chunks, "memory": memory, "start-up": start_up}
+)
+"""Every measurement by its short name; it takes the servers and the seconds of one round."""
+
+
+def _chunk_frame() -> bytes:
+    invocation_id, session_id = str(uuid.uuid4()), str(uuid.uuid4())
+    return encode(StreamChunk(invocation_id, session_id, CHUNKS, Raw(encode({"token": TOKEN}))))
+
+
+async def _growth(server: Server) -> int:
+    """Return by how many bytes the server grows with idle sockets, after a first one."""
+    exchange = Exchange(_PING)
+    async with open_sockets(server.port, exchange, 1) as (first,):
+        await first.start(rounds=1)
+        before = server.resident_bytes
+        async with open_sockets(server.port, exchange, IDLE_SOCKETS) as sockets:
+            await asyncio.gather(*(socket.start(rounds=1) for socket in sockets))
+            return server.resident_bytes - before
+
+
+def _ratio(name: str, comparison: Comparison, target: float) -> Measurement:
+    rates = {"ours": Rate.median(comparison.ours), "bare": Rate.median(comparison.bare)}
+    return Measurement(name, comparison.ratio, "x bare", "at least", target, rates)
