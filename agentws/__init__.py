@@ -3,8 +3,19 @@
 What an agent author needs is here; the daemon is in the modules below.
 """
 
-from agentws.handler import Agent, InvocationContext, InvocationError
+from agentws.handler import (
+    Agent,
+    InvocationContext,
+    InvocationError,
+    InvocationWebSocketHandler,
+)
 
-__all__ = ["Agent", "InvocationContext", "InvocationError", "__version__"]
+__all__ = [
+    "Agent",
+    "InvocationContext",
+    "InvocationError",
+    "InvocationWebSocketHandler",
+    "__version__",
+]
 
 __version__ = "0.1.0"

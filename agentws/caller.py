@@ -1,14 +1,14 @@
 """Who calls: what a request or a handshake says of its sender, and how much that one runs."""
 
-import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
 
 from agentws.handler import InvocationContext, Transport
-from agentws.protocol import is_id, trace_id
+from agentws.protocol import is_id, new_id, trace_id
 
 
 class Caller(Struct):
@@ -50,7 +50,7 @@ def request_id(request: web.BaseRequest) -> str:
     return (
         trace_id(request.headers.get("traceparent"))
         or (own if own is not None and is_id(own) else None)
-        or str(uuid.uuid4())
+        or new_id()
     )
 
 
@@ -62,12 +62,20 @@ def read_caller(request: web.BaseRequest, transport: Transport, request_id: str)
         request_id=request_id,
         user_id=headers.get("x-agent-user-id") or None,
         call_id=headers.get("x-agent-foundry-call-id") or None,
-        client_headers=MappingProxyType(
+        client_headers=_read_only(
             {
                 name.lower(): value
                 for name, value in headers.items()
                 if name.lower().startswith("x-client-")
             }
         ),
-        query=MappingProxyType(dict(request.query)),
+        query=_read_only(dict(request.query)),
     )
+
+
+def _read_only(values: dict[str, str]) -> Mapping[str, str]:
+    """Return a view that handlers cannot change; an empty one is the same for all."""
+    return MappingProxyType(values) if values else _NOTHING
+
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

@@ -12,7 +12,7 @@ from agentws import __version__
 
 if TYPE_CHECKING:
     from agentws.config import Loaded, Settings
-    from agentws.handler import Agent
+    from agentws.handler import Served
 
 _PAGE = """\
 Serve an AI agent over WebSocket and HTTP.
@@ -87,9 +87,8 @@ def serve(file: Path | None, host: str | None, port: int | None, handler: str | 
     log lines go to stdout.
     """
     flags = {"server.host": host, "server.port": port, "handler.target": handler}
-    settings = _load_config(file, flags).settings
-    agent = _load_handler(settings)
-    sys.exit(_run(settings, agent))
+    served = _load_handler(_load_config(file, flags).settings)
+    sys.exit(_run(_load_config(file, flags, served.daemon_settings).settings, served))
 
 
 @main.command()
@@ -104,20 +103,24 @@ def check(file: Path | None) -> None:
     from agentws.config import rows
 
     loaded = _load_config(file, {})
-    _print(list(rows(loaded)))
-    _load_handler(loaded.settings)
+    try:
+        loaded = _load_config(file, {}, _load_handler(loaded.settings).daemon_settings)
+    finally:
+        _print(list(rows(loaded)))
 
 
-def _load_config(file: Path | None, flags: Mapping[str, object]) -> "Loaded":
+def _load_config(
+    file: Path | None, flags: Mapping[str, object], program: Mapping[str, object] | None = None
+) -> "Loaded":
     from agentws.config import ConfigError, load
 
     try:
-        return load(file, flags=flags)
+        return load(file, flags=flags, program=program or {})
     except ConfigError as error:
         raise StartError(str(error)) from error
 
 
-def _load_handler(settings: "Settings") -> "Agent":
+def _load_handler(settings: "Settings") -> "Served":
     from agentws.handler import LoadError, load
 
     try:
@@ -128,12 +131,12 @@ def _load_handler(settings: "Settings") -> "Agent":
         raise StartError(str(error)) from error
 
 
-def _run(settings: "Settings", agent: "Agent") -> int:
+def _run(settings: "Settings", served: "Served") -> int:
     from agentws.daemon import run
     from agentws.server import BindError
 
     try:
-        return run(settings, agent)
+        return run(settings, served)
     except BindError as error:
         raise StartError(str(error)) from error
 

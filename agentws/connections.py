@@ -6,7 +6,7 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, Self
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import Struct
@@ -19,6 +19,8 @@ _FIELD: Final = "azure.ai.agentserver.invocations_ws."
 # RFC 6455 §5.2: FIN and an opcode.
 _TEXT: Final = 0x81
 _PONG: Final = 0x8A
+_MEDIUM_HEADER: Final = struct.Struct("!BBH")
+_LARGE_HEADER: Final = struct.Struct("!BBQ")
 
 ErrorCode = Literal[
     "internal_error",
@@ -28,6 +30,10 @@ ErrorCode = Literal[
     "payload_too_large",
     "accept_failed",
 ]
+
+
+CHECKS: Final = 4
+"""How often the buffer of a peer that is waited for is looked at within its time."""
 
 
 class Ending(Struct, frozen=True):
@@ -42,9 +48,6 @@ class SendDeadline:
 
     A slow peer is left alone as long as the write buffer shrinks (§8).
     """
-
-    CHECKS: Final = 4
-    """How often the buffer is looked at within `patience`."""
 
     def __init__(
         self,
@@ -85,13 +88,14 @@ class SendDeadline:
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._patience / self.CHECKS, self._check)
+        self._timer = loop.call_later(self._patience / CHECKS, self._check)
 
     def _check(self) -> None:
         self._timer = None
         if not self._waiting:
             return
-        if self._transport.get_write_buffer_size() < self._smallest:
+        buffered = self._transport.get_write_buffer_size()
+        if buffered < self._smallest or not buffered:
             self._note_progress()
         elif asyncio.get_running_loop().time() >= self._progress_at + self._patience:
             if self._on_stall is not None:
@@ -103,6 +107,19 @@ class SendDeadline:
 
 class Connection:
     """One socket from its acceptance to its log line. It knows nothing of what is said on it."""
+
+    __slots__ = (
+        "_deadline",
+        "_ending",
+        "_error_code",
+        "_finished",
+        "_opened_at",
+        "_request",
+        "_send_timeout",
+        "_transport",
+        "_ws",
+        "session_id",
+    )
 
     def __init__(
         self,
@@ -119,9 +136,21 @@ class Connection:
         self._transport = request.transport
         self._ws = ws
         self._send_timeout = send_timeout
-        self._deadline = SendDeadline(self._transport, send_timeout, self._note_slowness)
+        self._deadline: SendDeadline | None = None
         self._opened_at = time.monotonic()
         self._ending: Ending | None = None
+        self._error_code: ErrorCode | None = None
+        self._finished = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the network connection is gone, or about to go."""
+        return self._transport.is_closing()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known how the socket ended."""
+        return self._ending is not None
 
     @property
     def congested(self) -> bool:
@@ -138,11 +167,7 @@ class Connection:
         """
         if self._ws.closed or self._transport.is_closing():
             return
-        parts: list[bytes] = []
-        for frame in frames:
-            parts.append(_header(len(frame)))
-            parts.append(frame)
-        self._transport.write(b"".join(parts))
+        self._transport.write(b"".join([part for frame in frames for part in _framed(frame)]))
 
     def pong(self, data: bytes) -> None:
         """Answer a WebSocket ping (RFC 6455 §5.5.3); `data` is its application data."""
@@ -151,13 +176,19 @@ class Connection:
 
     async def send_compressed(self, frames: Iterable[bytes]) -> None:
         """Send text messages through the compression that was negotiated."""
-        with self._deadline.watch(), contextlib.suppress(ConnectionError):
+        with self.watching(), contextlib.suppress(ConnectionError):
             for frame in frames:
                 await self._ws.send_frame(frame, WSMsgType.TEXT)
 
+    def watching(self) -> contextlib.AbstractContextManager[None]:
+        """Abort a peer that takes nothing while the body waits to send."""
+        if self._deadline is None:
+            self._deadline = SendDeadline(self._transport, self._send_timeout, self._note_slowness)
+        return self._deadline.watch()
+
     async def drained(self) -> None:
         """Wait until the peer has taken enough, or is gone; the deadline sees to one of both."""
-        with self._deadline.watch(), contextlib.suppress(ConnectionError):
+        with self.watching(), contextlib.suppress(ConnectionError):
             await self._request.writer.drain()
 
     @contextlib.contextmanager
@@ -174,31 +205,51 @@ class Connection:
 
     async def close(self, code: int, message: str = "") -> None:
         """Close the socket from this side, and wait for the peer's consent for a while."""
-        self._end(Ending(code))
+        self.note_ending(Ending(code))
         # With a drain, aiohttp would wait for a peer that stopped reading beyond any timeout.
         with contextlib.suppress(ConnectionError):
             await self._ws.close(code=code, message=message.encode(), drain=False)
 
-    def finish(self, last: WSMessage | Ending) -> None:
-        """Let go of the socket and write its log line; `last` is what ended the reading."""
-        self._end(last if isinstance(last, Ending) else _ending_of(last, self._ws.exception()))
+    def note_last(self, message: WSMessage) -> None:
+        """Note what aiohttp said last."""
+        self.note_ending(_ending_of(message, self._ws.exception()))
+
+    def note_ending(self, ending: Ending) -> None:
+        """Note how the socket ended; the first cause is the true one."""
+        if self._ending is None:
+            self._ending = ending
+
+    def note_error(self, error_code: ErrorCode) -> None:
+        """Note an error, whatever code the socket is closed with."""
+        self._error_code = error_code
+
+    def finish(self) -> None:
+        """Let go of the socket and write its log line, once.
+
+        Where nobody noted how it ended, the peer has vanished.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        if self._deadline is not None:
+            self._deadline.stop()
+        self.note_ending(_vanished(self._ws.exception()))
         assert self._ending is not None
-        self._deadline.stop()
         if self._ending.close_code == WSCloseCode.ABNORMAL_CLOSURE:
             self._transport.abort()
         elif self._transport.get_write_buffer_size():
             # A closed transport first sends what it holds, however long its peer takes.
             loop = asyncio.get_running_loop()
-            loop.call_later(self._send_timeout, self._transport.abort)
-        log_ending(self.session_id, self._ending, time.monotonic() - self._opened_at)
+            loop.call_later(self._send_timeout, self._abort_unless_gone)
+        ending = Ending(self._ending.close_code, self._ending.error_code or self._error_code)
+        log_ending(self.session_id, ending, time.monotonic() - self._opened_at)
+
+    def _abort_unless_gone(self) -> None:
+        if self._request.transport is not None:
+            self._transport.abort()
 
     def _note_slowness(self) -> None:
-        self._end(Ending(WSCloseCode.ABNORMAL_CLOSURE, "slow_client"))
-
-    def _end(self, ending: Ending) -> None:
-        """Note how the socket ended; the first cause is the true one."""
-        if self._ending is None:
-            self._ending = ending
+        self.note_ending(Ending(WSCloseCode.ABNORMAL_CLOSURE, "slow_client"))
 
 
 def log_ending(session_id: str, ending: Ending, seconds: float) -> None:
@@ -222,18 +273,24 @@ def _ending_of(message: WSMessage, failure: BaseException | None) -> Ending:
             code = message.data.code
             too_big = code == WSCloseCode.MESSAGE_TOO_BIG
             return Ending(code, "payload_too_large" if too_big else "protocol_error")
-        case _ if isinstance(failure, TimeoutError):
-            return Ending(WSCloseCode.ABNORMAL_CLOSURE, "heartbeat_timeout")
         case _:
-            return Ending(WSCloseCode.ABNORMAL_CLOSURE)
+            return _vanished(failure)
 
 
-def _header(length: int) -> bytes:
+def _vanished(failure: BaseException | None) -> Ending:
+    """Tell of a socket that ended without a close: aiohttp's heartbeat raises a time-out."""
+    unanswered = isinstance(failure, TimeoutError)
+    return Ending(WSCloseCode.ABNORMAL_CLOSURE, "heartbeat_timeout" if unanswered else None)
+
+
+def _framed(payload: bytes) -> tuple[bytes, bytes]:
+    """Return the header and the payload of a text frame."""
+    length = len(payload)
     if length < 126:
-        return bytes((_TEXT, length))
+        return bytes((_TEXT, length)), payload
     if length < 65536:
-        return struct.pack("!BBH", _TEXT, 126, length)
-    return struct.pack("!BBQ", _TEXT, 127, length)
+        return _MEDIUM_HEADER.pack(_TEXT, 126, length), payload
+    return _LARGE_HEADER.pack(_TEXT, 127, length), payload
 
 
 class OpenSocket(Protocol):
@@ -255,9 +312,8 @@ class ConnectionRegistry:
         self._open: set[OpenSocket] = set()
         self._draining = False
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place while a socket is accepted and lives.
+    def place(self) -> "Place":
+        """Take a place for a socket that is about to be accepted, to be given back by `with`.
 
         Raises `InvocationError` (`shutting_down`, `too_many_connections`).
         """
@@ -269,18 +325,16 @@ class ConnectionRegistry:
                 f"The server holds its limit of {self._max_connections} connections",
             )
         self._places_taken += 1
-        try:
-            yield
-        finally:
-            self._places_taken -= 1
+        return Place(self)
 
-    @contextlib.contextmanager
-    def listing(self, socket: OpenSocket) -> Iterator[None]:
+    def occupy(self, socket: OpenSocket) -> None:
         """Know a socket while it is open, so that it can be told and closed."""
         self._open.add(socket)
-        try:
-            yield
-        finally:
+
+    def vacate(self, socket: OpenSocket | None) -> None:
+        """Give a place back, and forget the socket that had it, if one had."""
+        self._places_taken -= 1
+        if socket is not None:
             self._open.discard(socket)
 
     def announce_shutdown(self, grace: float) -> None:
@@ -293,6 +347,27 @@ class ConnectionRegistry:
         """Close all sockets with 1001, together."""
         closings = [socket.close(WSCloseCode.GOING_AWAY) for socket in self._open]
         await asyncio.gather(*closings, return_exceptions=True)
+
+
+class Place:
+    """One socket's place among the connections, held inside `with`."""
+
+    __slots__ = ("_registry", "_socket")
+
+    def __init__(self, registry: ConnectionRegistry) -> None:
+        self._registry = registry
+        self._socket: OpenSocket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.vacate(self._socket)
+
+    def give(self, socket: OpenSocket) -> None:
+        """Give the place to a socket, now that it is accepted."""
+        self._socket = socket
+        self._registry.occupy(socket)
 
 
 async def accept(

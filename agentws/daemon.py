@@ -9,10 +9,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from agentws import logs
-from agentws.handler import Agent
+from agentws.handler import Served
 from agentws.server import Server, StartupError
 from agentws.settings import Settings
 
@@ -22,7 +22,7 @@ _LAST_TASKS: Final = 0.2
 """Seconds that tasks which nobody awaits have to end when all else has."""
 
 
-def run(settings: Settings, agent: Agent) -> int:
+def run(settings: Settings, served: Served) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
 
     Raises `BindError`. A second signal ends the process at once with 128 + its number. So does
@@ -34,14 +34,17 @@ def run(settings: Settings, agent: Agent) -> int:
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
     _on_signals(lambda: loop.call_soon_threadsafe(stop.set))
-    code = _run_to_the_end(loop, _serve(Server(settings, agent), stop))
-    if not _wind_up(loop):
-        _exit_now(code)
+    code = _run_to_the_end(loop, _serve(settings, served, stop))
+    all_ended = _wind_up(loop)
+    _let_go_of_stdout()
+    if not all_ended:
+        os._exit(code)
     return code
 
 
-async def _serve(server: Server, stop: asyncio.Event) -> int:
+async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int:
     """Start, wait for the signal, drain."""
+    server = Server(settings, served)
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +90,7 @@ def _on_signals(stop: Callable[[], object]) -> None:
     def handle(number: int, _frame: object) -> None:
         seen.append(number)
         if len(seen) > 1:
-            _exit_now(128 + number)
+            os._exit(128 + number)
         stop()
 
     signal.signal(signal.SIGTERM, handle)
@@ -114,11 +117,12 @@ async def _wait_for(tasks: set["asyncio.Task[Any]"]) -> int:
     return len(pending)
 
 
-def _exit_now(code: int) -> NoReturn:
-    """End the process without waiting for threads or tasks."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _let_go_of_stdout() -> None:
+    """Write what is buffered; whoever read the log may be gone, which is no failure of ours."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _raise_file_limit() -> None:

@@ -14,9 +14,10 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import UNSET, Raw
 
 from agentws.caller import Caller, read_caller
-from agentws.connections import Connection, ConnectionRegistry, Ending, accept
-from agentws.handshake import REQUEST_ID, SESSION_HEADER, require_upgrade, session_of
+from agentws.connections import Connection, ConnectionRegistry, accept
+from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
 from agentws.invocations import Invocation, InvocationTable
+from agentws.keep_alive import KeepAlive
 from agentws.outbox import Outbox
 from agentws.protocol import (
     Accepted,
@@ -59,6 +60,18 @@ Action = Invoke | GetInvocation | CancelInvocation | AttachInvocation
 class FramedSocket:
     """One client's socket: reads actions, answers them, follows what it started or attached to."""
 
+    __slots__ = (
+        "_age_timer",
+        "_caller",
+        "_connection",
+        "_outbox",
+        "_settings",
+        "_table",
+        "_tasks",
+        "_turn_is_due",
+        "_ws",
+    )
+
     def __init__(
         self,
         ws: web.WebSocketResponse,
@@ -73,22 +86,33 @@ class FramedSocket:
         self._table = table
         self._settings = settings
         self._outbox = Outbox(connection, compressed=bool(ws.compress))
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._keep_alive_timer: asyncio.TimerHandle | None = None
+        self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
+        self._turn_is_due = False
         self._age_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve the socket until it ends, then see its last actions through."""
-        self._start_clocks()
-        last: WSMessage | Ending = Ending(WSCloseCode.ABNORMAL_CLOSURE)
+        self._age_timer = self._watch_age()
         try:
-            last = await self._read()
+            self._connection.note_last(await self._read())
+        except asyncio.CancelledError:
+            # So aiohttp tells of a lost connection; the actions that were read are seen through.
+            if not self._connection.lost:
+                raise
         finally:
-            self._stop_clocks()
+            if self._age_timer is not None:
+                self._age_timer.cancel()
             self._outbox.close()
-            self._connection.finish(last)
+            self._connection.finish()
+        await self._see_actions_through()
+
+    async def _see_actions_through(self) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            try:
+                await asyncio.wait(self._tasks)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
 
     def going_away(self, reason: Farewell, grace: float) -> None:
         """Tell the client that the socket will be closed within `grace` seconds (§4)."""
@@ -118,19 +142,21 @@ class FramedSocket:
                 case _:
                     return message
             burst += 1
-            if burst >= READ_BURST or self._outbox.backed_up:
+            if burst >= READ_BURST or self._turn_is_due or self._outbox.backed_up:
                 burst = 0
+                self._turn_is_due = False
                 await self._pause_reading()
 
     async def _pause_reading(self) -> None:
         """Let others have their turn, and the client read its answers.
 
-        Meanwhile nothing is read from the network either, the end of the connection included:
-        aiohttp would drop the messages that arrived before it, and they must take effect (§3).
+        An action that was given a task takes effect in that turn, before the next is read (§3).
+        In that turn nothing is read from the network either, the end of the connection included:
+        aiohttp would drop the messages that arrived before it, and they must take effect, too.
         """
         with self._connection.reading_held():
             await asyncio.sleep(0)
-            await self._outbox.room()
+        await self._outbox.room()
 
     def _act_on(self, message: str | bytes) -> None:
         """Decode a message and start what it asks for."""
@@ -169,7 +195,7 @@ class FramedSocket:
             self._refuse(frame, error)
             return
         if frame.background:
-            self._start(frame, self._accept(invocation))
+            self._own(self._see_through(frame, self._accept(invocation)))
         else:
             self._outbox.follow(invocation.log, 0, "invoke")
 
@@ -183,9 +209,14 @@ class FramedSocket:
                 InvocationError("too_many_invocations", "Too many actions wait for an answer"),
             )
             return
-        task = asyncio.create_task(self._see_through(frame, action))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._own(self._see_through(frame, action))
+        self._turn_is_due = True
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in a task that this socket sees through."""
+        task = asyncio.create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _see_through(self, frame: Action, action: Coroutine[Any, Any, None]) -> None:
         try:
@@ -206,7 +237,7 @@ class FramedSocket:
 
     async def _attach(self, frame: AttachInvocation) -> None:
         log = await self._table.attach(frame.invocation_id, self._caller)
-        self._outbox.follow(log, frame.starting_after or 0, action_of(frame))
+        self._outbox.follow_instead(log, frame.starting_after or 0, action_of(frame))
 
     def _refuse(self, frame: Action, error: InvocationError) -> None:
         session_id = None if isinstance(frame, AttachInvocation) else frame.session_id
@@ -221,38 +252,23 @@ class FramedSocket:
 
     # --- clocks (§8) ---
 
-    def _start_clocks(self) -> None:
-        self._keep_alive()
-        if age := self._settings.max_connection_age:
-            loop = asyncio.get_running_loop()
-            notice = min(AGE_WARNING, age)
-            self._age_timer = loop.call_later(age - notice, self._give_notice, notice)
+    def ping_after_silence(self, until: float) -> None:
+        """Send a ping message if nothing was sent since `until`, and nothing waits to be."""
+        if self._outbox.written_at <= until and not self._outbox.busy:
+            self._outbox.post_encoded(_PING)
 
-    def _stop_clocks(self) -> None:
-        for timer in (self._keep_alive_timer, self._age_timer):
-            if timer is not None:
-                timer.cancel()
-
-    def _keep_alive(self) -> None:
-        """Send a ping message after a silence; gateways may count nothing else as traffic."""
-        if not (interval := self._settings.app_ping_interval):
-            return
-        loop = asyncio.get_running_loop()
-        left = self._outbox.written_at + interval - loop.time()
-        if left <= 0:
-            left = interval
-            if not self._outbox.busy:
-                self._outbox.post_encoded(_PING)
-        self._keep_alive_timer = loop.call_later(left, self._keep_alive)
+    def _watch_age(self) -> asyncio.TimerHandle | None:
+        if not (age := self._settings.max_connection_age):
+            return None
+        notice = min(AGE_WARNING, age)
+        return asyncio.get_running_loop().call_later(age - notice, self._give_notice, notice)
 
     def _give_notice(self, notice: float) -> None:
         self.going_away("max_age", notice)
         self._age_timer = asyncio.get_running_loop().call_later(notice, self._retire)
 
     def _retire(self) -> None:
-        task = asyncio.create_task(self.close(WSCloseCode.GOING_AWAY))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._own(self.close(WSCloseCode.GOING_AWAY))
 
 
 class FramedEndpoint:
@@ -271,32 +287,35 @@ class FramedEndpoint:
         self._table = table
         self._settings = settings
         self._session_id = session_id
+        self._keep_alive = KeepAlive(settings.app_ping_interval)
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Accept a socket and serve it.
 
         Raises `InvocationError` (`upgrade_required`, `invalid_request`, `shutting_down`,
         `too_many_connections`) before any upgrade.
         """
         require_upgrade(request)
-        session_id = session_of(request, self._session_id)
+        session_id = request[SESSION_ID] = socket_session(request, self._session_id)
         caller = read_caller(request, "websocket", request[REQUEST_ID])
         caller.max_running = self._settings.max_invocations_per_connection
-        with self._registry.place():
-            ws = self._response(session_id)
+        with self._registry.place() as place:
+            ws = self._response()
             connection = await accept(request, ws, session_id, self._settings.send_timeout)
             socket = FramedSocket(ws, connection, caller, self._table, self._settings)
-            with self._registry.listing(socket):
+            place.give(socket)
+            self._keep_alive.add(socket)
+            try:
                 await socket.run()
+            finally:
+                self._keep_alive.remove(socket)
         return ws
 
-    def _response(self, session_id: str) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(
+    def _response(self) -> web.WebSocketResponse:
+        return web.WebSocketResponse(
             autoping=False,  # pings are answered by the outbox, at the pace of the peer
             heartbeat=self._settings.heartbeat or None,
             compress=self._settings.compression,
             max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on
             writer_limit=sys.maxsize,  # the outbox waits, aiohttp need not
         )
-        ws.headers[SESSION_HEADER] = session_id
-        return ws

@@ -7,8 +7,11 @@ import os
 import sys
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -17,7 +20,15 @@ from agentws.protocol import InvocationError
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["Agent", "InvocationContext", "InvocationError", "LoadError", "load"]
+__all__ = [
+    "Agent",
+    "InvocationContext",
+    "InvocationError",
+    "InvocationWebSocketHandler",
+    "LoadError",
+    "Served",
+    "load",
+]
 
 Transport = Literal["websocket", "http"]
 
@@ -63,6 +74,7 @@ class Agent:
         if openapi is not None and not isinstance(openapi, Mapping):
             raise TypeError(f"openapi must be a dict, not {type(openapi).__name__}")
         self.openapi = openapi
+        self.daemon_settings: Mapping[str, object] = {}
         self.invoke: InvokeHandler | None = None
         self.get: ContextHandler | None = None
         self.cancel: ContextHandler | None = None
@@ -70,14 +82,16 @@ class Agent:
         self.startup: LifecycleHandler | None = None
         self.shutdown: LifecycleHandler | None = None
 
-    @property
-    def streams(self) -> bool:
-        """Whether the invoke handler is an async generator."""
-        return self.invoke is not None and _is_generator(self.invoke)
+    daemon_settings: Mapping[str, object]
+    """What the agent wants of the configuration, by dotted key; all else ranks above it."""
+
+    streams: bool = False
+    """Whether the invoke handler is an async generator."""
 
     def invoke_handler(self, function: Function) -> Function:
         """Register `async def (payload, context)`: a coroutine answers, a generator streams."""
         _check_call(function, "invoke handler", ("payload", "context"), may_stream=True)
+        self.streams = _is_generator(function)
         return self._register("invoke", function)
 
     def get_invocation_handler(self, function: Function) -> Function:
@@ -110,6 +124,63 @@ class Agent:
             warnings.warn(f"The agent's {role} handler is replaced", UserWarning, stacklevel=3)
         setattr(self, role, function)
         return function
+
+
+class InvocationWebSocketHandler(ABC):
+    """An agent that owns its socket and its HTTP answers; derive from it and override.
+
+    A method that is not async, or that takes other arguments, is refused with `TypeError` where
+    the class is defined.
+    """
+
+    daemon_settings: Mapping[str, object] = MappingProxyType({})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, arguments in _METHODS.items():
+            if name in vars(cls):
+                _check_call(vars(cls)[name], f"{name} method", ("self", *arguments))
+
+    @abstractmethod
+    async def handle_websocket(
+        self, ws: "web.WebSocketResponse", context: InvocationContext
+    ) -> None:
+        """Serve a raw socket until it returns, which closes it with 1000."""
+
+    async def handle(
+        self, request: "web.Request", context: InvocationContext
+    ) -> "web.StreamResponse":
+        """Answer `POST /invocations`."""
+        raise _not_offered()
+
+    async def get(
+        self, invocation_id: str, request: "web.Request", context: InvocationContext
+    ) -> "web.StreamResponse":
+        """Answer `GET /invocations/{id}`."""
+        raise _not_offered()
+
+    async def cancel(
+        self, invocation_id: str, request: "web.Request", context: InvocationContext
+    ) -> "web.StreamResponse":
+        """Answer `POST /invocations/{id}/cancel`."""
+        raise _not_offered()
+
+    async def get_openapi(self, request: "web.Request") -> "web.StreamResponse":
+        """Answer `GET …/docs/openapi.json`."""
+        raise _not_offered()
+
+
+_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    "handle_websocket": ("ws", "context"),
+    "handle": ("request", "context"),
+    "get": ("invocation_id", "request", "context"),
+    "cancel": ("invocation_id", "request", "context"),
+    "get_openapi": ("request",),
+}
+
+
+def _not_offered() -> InvocationError:
+    return InvocationError("not_found", "The agent does not offer this")
 
 
 def _check_call(
@@ -148,6 +219,14 @@ def _code_of(function: object) -> object:
 # --- loading ----------------------------------------------------------------------------------
 
 
+_loading: Final[ContextVar[bool]] = ContextVar("loading", default=False)
+
+
+def is_loading() -> bool:
+    """Tell whether the daemon is importing the agent's module at this moment."""
+    return _loading.get()
+
+
 class LoadError(Exception):
     """The handler cannot be loaded; the text is one sentence that says why."""
 
@@ -156,11 +235,16 @@ async def _echo(payload: Any, _context: InvocationContext) -> Any:
     return payload
 
 
-def load(target: str | None) -> Agent:
-    """Import `module:attribute` and return it as an `Agent`; the built-in echo without a target.
+Served = Agent | InvocationWebSocketHandler
+"""What a daemon can serve."""
 
-    The folder that the daemon was started in is importable. The attribute is an `Agent`, or a
-    bare async function or async generator function. Raises `LoadError`.
+
+def load(target: str | None) -> Served:
+    """Import `module:attribute` and return what it serves; the built-in echo without a target.
+
+    The folder that the daemon was started in is importable. The attribute is an `Agent`, an
+    instance or a subclass of `InvocationWebSocketHandler`, or a bare async function or async
+    generator function. Raises `LoadError`.
     """
     if not target:
         return _agent_of(_echo)
@@ -179,6 +263,7 @@ def _import(module_name: str, target: str) -> object:
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    token = _loading.set(True)
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -187,6 +272,8 @@ def _import(module_name: str, target: str) -> object:
         else:
             problem = _where_and_what(error)
         raise LoadError(f"handler.target {target!r}: {problem}") from error
+    finally:
+        _loading.reset(token)
 
 
 def _is_part(missing: str | None, module_name: str) -> bool:
@@ -204,26 +291,28 @@ def _where_and_what(error: BaseException) -> str:
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("?", None)
     if isinstance(error, SyntaxError) and error.filename is not None:
         file, line = error.filename, error.lineno
-    text = " ".join(str(error).split())
-    return f"{file}, line {line}: {type(error).__name__}: {text}"
+    return f"{file}, line {line}: {_one_line(error)}"
 
 
-def _as_agent(found: object, target: str) -> Agent:
-    if isinstance(found, Agent):
+def _as_agent(found: object, target: str) -> Served:
+    if isinstance(found, Served):
         return found
-    if not callable(found) or inspect.isclass(found):
-        raise LoadError(
-            f"handler.target {target!r} must be an Agent or an async function, "
-            f"not {_kind_of(found)}"
-        )
     try:
-        return _agent_of(found)
-    except TypeError as error:
-        raise LoadError(f"handler.target {target!r}: {error}") from error
+        if inspect.isclass(found) and issubclass(found, InvocationWebSocketHandler):
+            return found()
+        if callable(found) and not inspect.isclass(found):
+            return _agent_of(found)
+    except Exception as error:
+        raise LoadError(f"handler.target {target!r}: {_one_line(error)}") from error
+    kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
+    raise LoadError(
+        f"handler.target {target!r} must be an Agent, an InvocationWebSocketHandler "
+        f"or an async function, not {kind}"
+    )
 
 
-def _kind_of(found: object) -> str:
-    return "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _agent_of(function: Callable[..., Any]) -> Agent:

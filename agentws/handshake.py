@@ -1,17 +1,23 @@
 """What every request and handshake is asked and told, whatever its transport."""
 
-import uuid
 from typing import Final
 
 from aiohttp import hdrs, web
 
 from agentws.caller import request_id
-from agentws.protocol import InvocationError, given_id
+from agentws.protocol import InvocationError, given_id, new_id
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-"""Under which id a request is known; set by the middleware of the server."""
+"""Under which id the request is known."""
 
-SESSION_HEADER: Final = "x-agent-session-id"
+SESSION_ID: Final = web.RequestKey("session_id", str)
+"""Which session the request belongs to, where its answer is to tell."""
+
+INVOCATION_ID: Final = web.RequestKey("invocation_id", str)
+"""Which invocation the answer is about, where it is about one."""
+
+INVOCATION_HEADER: Final = "x-agent-invocation-id"
+
 _WEBSOCKET_VERSION: Final = "13"
 
 
@@ -37,11 +43,37 @@ def require_upgrade(request: web.BaseRequest) -> None:
         raise UpgradeRequired(f"Only version {_WEBSOCKET_VERSION} of WebSocket is spoken here")
 
 
-def session_of(request: web.BaseRequest, configured: str) -> str:
-    """Return the session of a request or handshake that names none in a message (§2).
+def socket_session(request: web.BaseRequest, configured: str) -> str:
+    """Return the session of a socket, for messages that name none (§2).
 
-    The configured one wins over the query's; without both, a new UUID. Raises `InvocationError`
-    (`invalid_request`).
+    The configured one wins over the query's; without both, it is a new UUID. Raises
+    `InvocationError` (`invalid_request`).
     """
-    asked = given_id("agent_session_id", request.query.get("agent_session_id"))
-    return configured or asked or str(uuid.uuid4())
+    asked = _asked_session(request)
+    return configured or asked or new_id()
+
+
+def http_session(request: web.BaseRequest, configured: str) -> str:
+    """Return the session of an HTTP request (§2).
+
+    The query's wins over the configured one; without both, it is a new UUID. Raises
+    `InvocationError` (`invalid_request`).
+    """
+    return _asked_session(request) or configured or new_id()
+
+
+def _asked_session(request: web.BaseRequest) -> str | None:
+    return given_id("agent_session_id", request.query.get("agent_session_id"))
+
+
+def header_invocation_id(request: web.BaseRequest) -> str | None:
+    """Return the invocation id that an HTTP invoke brings along. Raises `invalid_request`."""
+    return given_id(INVOCATION_HEADER, request.headers.get(INVOCATION_HEADER))
+
+
+def path_invocation_id(request: web.Request) -> str:
+    """Return the id in the path, and note it for the answer. Raises `invalid_request`."""
+    invocation_id = given_id("The invocation id in the path", request.match_info["id"])
+    assert invocation_id is not None  # the route matches no empty id
+    request[INVOCATION_ID] = invocation_id
+    return invocation_id

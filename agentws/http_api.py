@@ -1,60 +1,97 @@
-"""HTTP: probes, documents, and what every answer has in common."""
+"""HTTP over the invocation table: invoke, poll, attach, cancel (§6)."""
 
-import platform
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
-from agentws import __version__, asyncapi
-from agentws.handshake import REQUEST_ID, UpgradeRequired, name_request
-from agentws.protocol import InvocationError, encode, error_body, error_source
-
-ERROR_SOURCE_HEADER: Final = "x-platform-error-source"
-
-_SERVER: Final = "agentws/{} (python/{}.{})".format(
-    __version__, *platform.python_version_tuple()[:2]
+from agentws.caller import read_caller
+from agentws.envelope import encoded_response, json_response
+from agentws.handshake import (
+    INVOCATION_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    header_invocation_id,
+    http_session,
+    path_invocation_id,
 )
-_RETRY_AFTER: Final = "1"
-"""Seconds after which a refused client may try again."""
+from agentws.invocations import Invocation, InvocationTable
+from agentws.log_reader import LogReader
+from agentws.protocol import InvocationError, decode_payload
+from agentws.settings import Settings
+from agentws.sse import EventStream
 
-_CODES: Final = {
-    400: "invalid_request",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "payload_too_large",
-}
-"""Under which code an error of aiohttp's own is answered."""
+MOST_COLLECTED: Final = 64 * 1024**2
+"""Bytes of a stream that are held together for a client that wants one JSON array."""
+
+_SEQUENCE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_RESPOND_ASYNC: Final = "respond-async"  # RFC 7240 §4.1
 
 
 class HttpApi:
-    """The routes that are not sockets."""
+    """The routes of invocations, for an agent that answers by its handlers."""
 
-    def __init__(self, openapi: Mapping[str, Any] | None, health: Callable[[], str]) -> None:
-        """`health` tells `healthy`, or why the daemon should get no new work."""
+    def __init__(
+        self, table: InvocationTable, openapi: Mapping[str, Any] | None, settings: Settings
+    ) -> None:
+        """Make the routes; `openapi` is the document that the agent registered."""
+        self._table = table
         self._openapi = openapi
-        self._health = health
+        self._session_id = settings.agent.session_id
+        self._max_body_size = settings.http.max_body_size
+        self._keep_alive = settings.http.sse_keepalive_interval
+        self._send_timeout = settings.websocket.send_timeout
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for an application's router."""
         return [
-            web.get("/readiness", self.readiness),
-            web.get("/liveness", self.liveness),
+            web.post("/invocations", self.invoke),
             web.get("/invocations/docs/openapi.json", self.openapi),
             web.get("/invocations_ws/docs/openapi.json", self.openapi),
-            web.get("/invocations_ws/docs/asyncapi.json", self.asyncapi),
+            web.get("/invocations/{id:[^/]+}", self.get),
+            web.post("/invocations/{id:[^/]+}/cancel", self.cancel),
         ]
 
-    async def readiness(self, _request: web.Request) -> web.Response:
-        """Tell whether new work is welcome: 200, else 503."""
-        status = self._health()
-        return json_response({"status": status}, status=200 if status == "healthy" else 503)
+    async def invoke(self, request: web.Request) -> web.StreamResponse:
+        """Run the agent on the body, and answer as the client wants it."""
+        session_id = request[SESSION_ID] = http_session(request, self._session_id)
+        invocation_id = header_invocation_id(request)
+        if invocation_id is not None:
+            request[INVOCATION_ID] = invocation_id
+        in_background = _RESPOND_ASYNC in _preferences(request)
+        payload = decode_payload(await read_body(request, self._max_body_size))
+        invocation = self._table.invoke(
+            payload,
+            read_caller(request, "http", request[REQUEST_ID]),
+            session_id=session_id,
+            invocation_id=invocation_id,
+            background=in_background,
+        )
+        request[INVOCATION_ID] = invocation.log.record.invocation_id
+        if in_background:
+            return await self._promise(invocation)
+        with LogReader(invocation.log) as reader:
+            await invocation.accepted()
+            return await self._answer(request, reader)
 
-    async def liveness(self, _request: web.Request) -> web.Response:
-        """Tell that the event loop turns."""
-        return json_response({"status": "alive"})
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Answer the record, or follow the log as an event stream."""
+        invocation_id = path_invocation_id(request)
+        session_id = http_session(request, self._session_id)
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        if request.method == hdrs.METH_HEAD or "text/event-stream" not in _accepted(request):
+            return encoded_response(await self._table.get(invocation_id, session_id, caller))
+        after = _starting_after(request)
+        with LogReader(await self._table.attach(invocation_id, caller), after) as reader:
+            return await self._event_stream(reader).respond(request)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """Cancel an invocation."""
+        invocation_id = path_invocation_id(request)
+        session_id = http_session(request, self._session_id)
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        return encoded_response(await self._table.cancel(invocation_id, session_id, caller))
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """Answer the document that the agent registered. Raises `not_found` without one."""
@@ -62,53 +99,86 @@ class HttpApi:
             raise InvocationError("not_found", "The agent registered no OpenAPI document")
         return json_response(self._openapi)
 
-    async def asyncapi(self, _request: web.Request) -> web.Response:
-        """Answer the description of the framed socket."""
-        return json_response(asyncapi.describe())
+    async def _promise(self, invocation: Invocation) -> web.Response:
+        """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""
+        await invocation.accepted()
+        response = encoded_response(invocation.log.describe(), 202)
+        response.headers[hdrs.LOCATION] = f"/invocations/{invocation.log.record.invocation_id}"
+        response.headers["Preference-Applied"] = _RESPOND_ASYNC
+        return response
+
+    async def _answer(self, request: web.Request, reader: LogReader) -> web.StreamResponse:
+        if not reader.log.record.streams:
+            await _collect(reader)
+            return encoded_response(reader.log.record.result or b"null")
+        accepted = _accepted(request)
+        if "application/json" in accepted and "text/event-stream" not in accepted:
+            return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
+        return await self._event_stream(reader).respond(request)
+
+    def _event_stream(self, reader: LogReader) -> EventStream:
+        return EventStream(reader, keep_alive=self._keep_alive, send_timeout=self._send_timeout)
 
 
-def json_response(value: object, status: int = 200) -> web.Response:
-    """Return `value` as a JSON answer."""
-    return web.Response(body=encode(value), status=status, content_type="application/json")
+async def _collect(reader: LogReader) -> list[bytes]:
+    """Return all chunks once the log has ended. Raises the error it ended with."""
+    chunks: list[bytes] = []
+    size = 0
+    while not reader.finished:
+        taken = await reader.read()
+        chunks += taken
+        size += sum(map(len, taken))
+        if size > MOST_COLLECTED:
+            raise InvocationError(
+                "payload_too_large",
+                f"The stream is longer than {MOST_COLLECTED} bytes; ask for text/event-stream",
+            )
+    if (error := reader.log.record.error) is not None:
+        raise error
+    return chunks
 
 
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, and turn every error into the envelope of §6."""
-    name_request(request)
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Read the body, at most `limit` bytes of it.
+
+    Raises `InvocationError`: `payload_too_large`, before the first byte where the length is told,
+    and `invalid_request` when it cannot be decompressed.
+    """
+    too_large = InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    body = bytearray()
     try:
-        return await handler(request)
-    except InvocationError as error:
-        return error_response(error)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return _translated(error)
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > limit:
+                raise too_large
+    except web.RequestPayloadError as error:
+        raise InvocationError("invalid_request", "The body is not encoded as it says") from error
+    return bytes(body)
 
 
-def error_response(error: InvocationError) -> web.Response:
-    """Return the error envelope (§6), with the headers that go with its code (§7)."""
-    response = json_response({"error": error_body(error)}, status=error.status)
-    response.headers[ERROR_SOURCE_HEADER] = error_source(error)
-    if error.status in (429, 503):
-        response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
-    if isinstance(error, UpgradeRequired):
-        response.headers[hdrs.UPGRADE] = "websocket"
-        response.headers[hdrs.SEC_WEBSOCKET_VERSION] = "13"
-    return response
+def _starting_after(request: web.Request) -> int:
+    """Return the sequence number to start after; the header wins over the query."""
+    for name, value in (
+        ("Last-Event-ID", request.headers.get("Last-Event-ID")),
+        ("starting_after", request.query.get("starting_after")),
+    ):
+        if value:
+            if _SEQUENCE_NUMBER.fullmatch(value) is None:
+                raise InvocationError("invalid_request", f"{name} must be a sequence number")
+            return int(value)
+    return 0
 
 
-def _translated(error: web.HTTPException) -> web.Response:
-    """Return an error of aiohttp's own as ours, with the `Allow` of a 405."""
-    code = _CODES.get(error.status, "invalid_request" if error.status < 500 else "internal_error")
-    message = error.text if error.status == 400 and error.text else error.reason
-    response = error_response(InvocationError(code, message, error.status))
-    if hdrs.ALLOW in error.headers:
-        response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-    return response
+def _accepted(request: web.Request) -> Collection[str]:
+    """Return the media types that `Accept` names, without their parameters."""
+    return _tokens(request.headers.getall(hdrs.ACCEPT, []))
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put on every answer, 101 included, what §1 wants there."""
-    response.headers["x-request-id"] = request[REQUEST_ID]
-    response.headers["x-platform-server"] = _SERVER
+def _preferences(request: web.Request) -> Collection[str]:
+    return _tokens(request.headers.getall("Prefer", []))
+
+
+def _tokens(values: list[str]) -> Collection[str]:
+    return {item.split(";")[0].strip().lower() for value in values for item in value.split(",")}

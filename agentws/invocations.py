@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-import uuid
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from typing import Any, Final, cast
 
 from agentws.caller import Caller
 from agentws.handler import Agent, ContextHandler, InvocationContext
 from agentws.logs import current_invocation
-from agentws.protocol import InvocationError, OnDisconnect, Record, encode
+from agentws.protocol import IdSource, InvocationError, OnDisconnect, Record, encode
 from agentws.settings import InvocationsSettings
 from agentws.stores import Log, Store
 
@@ -25,6 +24,8 @@ class Invocation:
     """One run of the invoke handler, writing its log."""
 
     __slots__ = (
+        "_claim_waiters",
+        "_claimed",
         "_context",
         "_deadline",
         "_send_timeout",
@@ -32,7 +33,6 @@ class Invocation:
         "_started",
         "_stop",
         "_stopped_at",
-        "claimed",
         "log",
         "task",
     )
@@ -50,8 +50,8 @@ class Invocation:
     ) -> None:
         """Make a run that writes to `log`, waiting for a listener `send_timeout` at most."""
         self.log = log
-        self.claimed = asyncio.Event()
-        """Set when the store has taken the id, or refused it."""
+        self._claimed = False
+        self._claim_waiters: asyncio.Event | None = None
         self._context = context
         self._settings = settings
         self._send_timeout = send_timeout
@@ -64,21 +64,37 @@ class Invocation:
         """Call the handler and end the log with its outcome. Raises nothing, whatever it does."""
         self._started = True
         current_invocation.set(self._context)
-        timer = self._arm_timeout()
+        timer = self._arm_timeout() if self._settings.timeout else None
         try:
             result = None if self._stop else await self._call(agent, payload)
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
+            if _is_destroyed(error):
+                raise
             self._conclude(self._translate(error))
         else:
             self._conclude(self._stop, result)
         finally:
-            for handle in (timer, self._deadline):
-                if handle is not None:
-                    handle.cancel()
+            if timer is not None:
+                timer.cancel()
+            if self._deadline is not None:
+                self._deadline.cancel()
+
+    def settle_claim(self) -> None:
+        """Take note that the store has taken the id, or refused it."""
+        self._claimed = True
+        if self._claim_waiters is not None:
+            self._claim_waiters.set()
+
+    async def claim_settled(self) -> None:
+        """Wait until the store has taken the id, or refused it."""
+        if not self._claimed:
+            if self._claim_waiters is None:
+                self._claim_waiters = asyncio.Event()
+            await self._claim_waiters.wait()
 
     async def accepted(self) -> None:
         """Wait until the id is claimed. Raises the `InvocationError` that refused it."""
-        await self.claimed.wait()
+        await self.claim_settled()
         if self.log.refusal is not None:
             raise self.log.refusal
 
@@ -109,22 +125,25 @@ class Invocation:
         self._conclude(reason)
 
     def cancel_when_deserted(self) -> None:
-        """From now on, stop when nobody has listened for `disconnect_grace` seconds (§5)."""
+        """From now on, stop when nobody has listened for `disconnect_grace` seconds (§5).
+
+        The time runs from the leaving of the last listener, so somebody must listen by now or at
+        once.
+        """
         self.log.on_attendance = self._on_attendance
-        self._on_attendance(self.log.attended)
 
     def _on_attendance(self, attended: bool) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         if not attended and not self.log.ended:
-            reason = InvocationError("cancelled", "Nobody listened to the invocation any more")
             loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self._settings.disconnect_grace, self.stop, reason)
+            self._deadline = loop.call_later(self._settings.disconnect_grace, self._stop_deserted)
 
-    def _arm_timeout(self) -> asyncio.TimerHandle | None:
-        if not self._settings.timeout:
-            return None
+    def _stop_deserted(self) -> None:
+        self.stop(InvocationError("cancelled", "Nobody listened to the invocation any more"))
+
+    def _arm_timeout(self) -> asyncio.TimerHandle:
         reason = InvocationError(
             "timeout", f"The invocation did not end within {self._settings.timeout:g} seconds"
         )
@@ -158,7 +177,7 @@ class Invocation:
 
     def _translate(self, error: BaseException) -> InvocationError:
         """Return what the client sees of an exception; its text goes to the log only (§7)."""
-        if self._stop is not None and isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError) and self._stop is not None:
             return self._stop
         if isinstance(error, InvocationError):
             return self._stop or error
@@ -188,7 +207,10 @@ class InvocationTable:
         self._settings = settings
         self._send_timeout = send_timeout
         self._live: dict[str, Invocation] = {}
+        self._errands: set[asyncio.Task[bytes]] = set()
         self._draining = False
+        self._new_id = IdSource()
+        self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
 
     @property
     def running(self) -> int:
@@ -213,7 +235,7 @@ class InvocationTable:
         """
         self._admit(invocation_id, caller)
         record = Record(
-            invocation_id=invocation_id or str(uuid.uuid4()),
+            invocation_id=invocation_id or self._new_id(),
             session_id=session_id,
             created_at=time.time(),
             owner=caller.owner,
@@ -229,7 +251,7 @@ class InvocationTable:
         caller.running += 1
         if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
             invocation.cancel_when_deserted()
-        invocation.task = asyncio.create_task(self._carry(invocation, payload, caller))
+        invocation.task = self._loop.create_task(self._carry(invocation, payload, caller))
         return invocation
 
     async def get(self, invocation_id: str, session_id: str, caller: Caller) -> bytes:
@@ -250,10 +272,8 @@ class InvocationTable:
         """
         log = await self._find(invocation_id, caller)
         if self._agent.cancel is not None:
-            answer = await _ask(self._agent.cancel, caller.context(invocation_id, session_id))
-            if (invocation := self._live.get(invocation_id)) is not None:
-                await invocation.cancel()
-            return answer
+            context = caller.context(invocation_id, session_id)
+            return await self._run_errand(self._cancel_by_agent(self._agent.cancel, context))
         invocation = self._live.get(invocation_id)
         if invocation is None or _existing(log).ended:
             raise _already_finished(_existing(log))
@@ -270,29 +290,44 @@ class InvocationTable:
         """
         return _existing(await self._find(invocation_id, caller))
 
-    async def drain(self, grace: float) -> bool:
+    async def drain(self, grace: float, patience: float) -> bool:
         """Admit no more, wait `grace` seconds for what runs, then cancel it (§8).
 
         Tell whether everything has ended: a handler that swallows its cancellation is given up
-        after `cancel_grace` or a second, whichever is less, and its task goes on.
+        after `patience` seconds, and its task goes on.
         """
         self._draining = True
         await self._settle(grace)
         reason = InvocationError("shutting_down", "The server is shutting down")
         for invocation in self._live.values():
             invocation.stop(reason)
-        await self._settle(min(self._settings.cancel_grace, 1.0))
+        for errand in self._errands:
+            errand.cancel()
+        await self._settle(patience)
         for invocation in self._live.values():
             _logger.warning(
                 "Gave up on a handler that did not end when it was cancelled",
                 extra={"invocation_id": invocation.log.record.invocation_id},
             )
             invocation.give_up(reason)
-        return not self._live
+        return not self._live and not self._errands
 
     async def _settle(self, patience: float) -> None:
-        if tasks := {invocation.task for invocation in self._live.values()}:
+        if tasks := self._errands.union(invocation.task for invocation in self._live.values()):
             await asyncio.wait(tasks, timeout=patience)
+
+    async def _run_errand(self, errand: Coroutine[Any, Any, bytes]) -> bytes:
+        """See something through although the client that asked for it may leave."""
+        task = asyncio.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        return await asyncio.shield(task)
+
+    async def _cancel_by_agent(self, handler: ContextHandler, context: InvocationContext) -> bytes:
+        answer = await _ask(handler, context)
+        if (invocation := self._live.get(context.invocation_id)) is not None:
+            await invocation.cancel()
+        return answer
 
     def _admit(self, invocation_id: str | None, caller: Caller) -> None:
         if self._agent.invoke is None:
@@ -316,20 +351,20 @@ class InvocationTable:
         """The life of an invocation: claim its id, run the handler, retain the log."""
         try:
             await self._store.claim(invocation.log)
-            invocation.claimed.set()
+            invocation.settle_claim()
             await invocation.run(self._agent, payload)
             await self._store.finish(invocation.log)
         except InvocationError as refusal:
             invocation.log.refuse(refusal)
         finally:
-            invocation.claimed.set()
+            invocation.settle_claim()
             del self._live[invocation.log.record.invocation_id]
             caller.running -= 1
 
     async def _find(self, invocation_id: str, caller: Caller) -> Log | None:
         """Return a log, None where there is none. Raises `not_found` for another owner's (§5)."""
         if (invocation := self._live.get(invocation_id)) is not None:
-            await invocation.claimed.wait()
+            await invocation.claim_settled()
         log = await self._store.find(invocation_id)
         if log is not None and log.record.owner != caller.owner:
             raise not_found()
@@ -363,16 +398,32 @@ async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
 
     Raises `InvocationError`: the handler's own, or `internal_error`.
     """
-    token = current_invocation.set(context)
+    current_invocation.set(context)  # in the task of this one action or request
     try:
         return encode(await handler(context))
     except InvocationError:
         raise
     except BaseException as error:
+        if _is_destroyed(error):
+            raise
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
         _logger.error("The agent's handler raised", exc_info=error)
         raise internal_error() from None
-    finally:
-        current_invocation.reset(token)
+
+
+def _is_destroyed(error: BaseException) -> bool:
+    """Tell whether the coroutine is being destroyed with its event loop, which no code survives.
+
+    A handler may raise `GeneratorExit` as well; then the loop runs.
+    """
+    return isinstance(error, GeneratorExit) and not _loop_runs()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

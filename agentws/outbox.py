@@ -1,7 +1,6 @@
 """What one framed socket has yet to say: answers, and the logs of the invocations it follows."""
 
 import asyncio
-from collections import deque
 from typing import Final
 
 from msgspec import UNSET, Raw
@@ -22,28 +21,40 @@ from agentws.stores import Follower, Log
 BATCH_BYTES: Final = 64 * 1024
 """How much is written at a time: about what a transport takes before it asks to wait."""
 
-UNREAD_ANSWERS: Final = 256
-"""How many answers may wait for a client before it is no longer listened to."""
+MOST_UNREAD: Final = 256
+"""How many answers and ready logs may wait for a client before it is no longer listened to."""
+
+MOST_UNREAD_BYTES: Final = 1024 * 1024
+"""How many bytes of answers may wait likewise."""
 
 
-class Following:
+class Following(Follower):
     """One invocation that the socket follows: a listener's place in a log, turned into frames."""
 
+    __slots__ = ("_action", "_left", "_outbox")
+
     def __init__(self, outbox: "Outbox", log: Log, after: int, action: str) -> None:
-        self.invocation_id = log.record.invocation_id
         self._outbox = outbox
-        self._log = log
         self._action = action
         self._left = False
-        self._follower: Follower = log.follow(after, self._wake)
+        super().__init__(log, after)
+
+    @property
+    def invocation_id(self) -> str:
+        """The invocation that is followed."""
+        return self.log.record.invocation_id
+
+    def wake(self) -> None:
+        """Have the frames sent in their turn."""
+        self._outbox.enqueue(self)
 
     def frames(self) -> list[bytes]:
         """Take what the log has for this listener; the last frame of all tells the end."""
         if self._left:  # it was replaced after it had become ready
             return []
-        record, number = self._log.record, self._follower.position
+        record, number = self.log.record, self.position
         try:
-            chunks = self._follower.take(BATCH_BYTES)
+            chunks = self.take(BATCH_BYTES)
         except InvocationError as gap:
             self._outbox.unfollow(self)
             return [encode(self._error(gap, self._action))]
@@ -53,7 +64,7 @@ class Following:
             frames.append(
                 encode(StreamChunk(record.invocation_id, record.session_id, number, Raw(chunk)))
             )
-        if self._follower.finished:
+        if self.finished:
             self._outbox.unfollow(self)
             frames.append(encode(self._end()))
         return frames
@@ -61,21 +72,18 @@ class Following:
     def leave(self) -> None:
         """Stop following."""
         self._left = True
-        self._follower.leave()
-
-    def _wake(self) -> None:
-        self._outbox.wake(self)
+        self.log.leave(self)
 
     def _end(self) -> ServerFrame:
-        record = self._log.record
+        record = self.log.record
         if (error := record.error) is not None:
-            return self._error(error, None if self._log.refusal is None else self._action)
+            return self._error(error, None if self.log.refusal is None else self._action)
         if record.streams:
             return StreamEnd(record.invocation_id, record.session_id)
         return Result(record.invocation_id, Raw(record.result or b"null"), record.session_id)
 
     def _error(self, error: InvocationError, action: str | None) -> ErrorFrame:
-        record = self._log.record
+        record = self.log.record
         return ErrorFrame(
             error_body(error), action or UNSET, record.invocation_id, record.session_id
         )
@@ -84,16 +92,31 @@ class Following:
 class Outbox:
     """Writes what is ready, in its order, many frames at a time, at the pace of the peer."""
 
+    __slots__ = (
+        "_answer_bytes",
+        "_closed",
+        "_compressed",
+        "_connection",
+        "_flush_handle",
+        "_followings",
+        "_loop",
+        "_pong",
+        "_queue",
+        "_settling",
+        "written_at",
+    )
+
     def __init__(self, connection: Connection, *, compressed: bool) -> None:
-        self.written_at = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
+        self.written_at = self._loop.time()
         """When a message was last written, on the event loop's clock."""
         self._connection = connection
         self._compressed = compressed
-        self._queue: deque[bytes | Following] = deque()
-        self._answers = 0
+        self._queue: list[bytes | Following] = []  # an empty deque takes 760 bytes
+        self._answer_bytes = 0
         self._pong: bytes | None = None
         self._closed = False
-        self._followings: dict[str, Following] = {}
+        self._followings: dict[Following, None] = {}  # an empty set takes 216 bytes
         self._flush_handle: asyncio.Handle | None = None
         self._settling: asyncio.Task[None] | None = None
 
@@ -105,33 +128,40 @@ class Outbox:
         """Send a frame that is encoded already."""
         if self._closed:
             return
-        self._answers += 1
+        self._answer_bytes += len(frame)
         self._queue.append(frame)
         self._schedule()
 
     def follow(self, log: Log, after: int, action: str) -> None:
         """Send the chunks of a log numbered above `after`, and its end.
 
-        Replaces an earlier following of the same invocation. `action` is the client's that asked
-        for it. Raises `ReplayGap`.
+        `action` is the client's that asked for it. Raises `ReplayGap`.
         """
-        if self._closed:
-            return
-        following = Following(self, log, after, action)
+        if not self._closed:
+            self._followings[Following(self, log, after, action)] = None
+
+    def follow_instead(self, log: Log, after: int, action: str) -> None:
+        """Follow a log in place of earlier followings of the same invocation (§5).
+
+        Raises `ReplayGap`; then the earlier ones go on.
+        """
+        invocation_id = log.record.invocation_id
+        earlier = [each for each in self._followings if each.invocation_id == invocation_id]
         # The new one listens before the old one leaves, so that the invocation is never deserted.
-        if (earlier := self._followings.get(following.invocation_id)) is not None:
-            earlier.leave()
-        self._followings[following.invocation_id] = following
+        self.follow(log, after, action)
+        for following in earlier:
+            self.unfollow(following)
 
     def unfollow(self, following: Following) -> None:
-        """Forget a following that has come to its end."""
+        """Leave a log, at its end or before."""
         following.leave()
-        del self._followings[following.invocation_id]
+        del self._followings[following]
 
-    def wake(self, following: Following) -> None:
+    def enqueue(self, following: Following) -> None:
         """Take note that a followed log has news."""
         self._queue.append(following)
-        self._schedule()
+        if self._flush_handle is None:
+            self._schedule()
 
     def pong(self, data: bytes) -> None:
         """Answer a WebSocket ping; of several that wait, the last is answered (RFC 6455 §5.5.3)."""
@@ -146,7 +176,7 @@ class Outbox:
     @property
     def backed_up(self) -> bool:
         """Whether the client leaves so many answers unread that it should not ask for more."""
-        return self._answers > UNREAD_ANSWERS
+        return len(self._queue) > MOST_UNREAD or self._answer_bytes > MOST_UNREAD_BYTES
 
     async def room(self) -> None:
         """Wait until the client has read enough of its answers, or is gone."""
@@ -161,11 +191,11 @@ class Outbox:
     def close(self) -> None:
         """Drop everything and follow nothing more."""
         self._closed = True
-        for following in self._followings.values():
+        for following in self._followings:
             following.leave()
         self._followings.clear()
         self._queue.clear()
-        self._answers = 0
+        self._answer_bytes = 0
         if self._flush_handle is not None:
             self._flush_handle.cancel()
         if self._settling is not None:
@@ -180,18 +210,17 @@ class Outbox:
     def _schedule(self) -> None:
         """Flush in the next turn of the loop, with all that becomes ready in this one."""
         if self._flush_handle is None and self._settling is None:
-            self._flush_handle = asyncio.get_running_loop().call_soon(self._flush)
+            self._flush_handle = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_handle = None
         if self._pong is not None:
             self._connection.pong(self._pong)
             self._pong = None
         frames = self._collect()
-        if not frames:
-            return
-        self.written_at = asyncio.get_running_loop().time()
-        if not self._compressed:
+        self._flush_handle = None  # until here, what is enqueued schedules no other flush
+        if frames:
+            self.written_at = self._loop.time()
+        if frames and not self._compressed:
             self._connection.send(frames)
             frames = []
         if frames or self._connection.congested:
@@ -212,16 +241,19 @@ class Outbox:
 
     def _collect(self) -> list[bytes]:
         """Take frames off the queue, at least one, up to the size of a batch."""
+        queue, self._queue = self._queue, []
         frames: list[bytes] = []
         size = 0
-        while self._queue and size < BATCH_BYTES:
-            item = self._queue.popleft()
+        for count, item in enumerate(queue, 1):
             if isinstance(item, bytes):
-                self._answers -= 1
+                self._answer_bytes -= len(item)
                 frames.append(item)
                 size += len(item)
             else:
                 taken = item.frames()
                 frames += taken
                 size += sum(map(len, taken))
+            if size >= BATCH_BYTES:
+                self._queue[:0] = queue[count:]
+                break
         return frames

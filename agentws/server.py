@@ -8,11 +8,16 @@ from typing import Any, Final
 from aiohttp import web
 
 from agentws.access_log import AccessLogger
+from agentws.class_api import ClassApi
 from agentws.connections import ConnectionRegistry
+from agentws.cors import allow_origins
+from agentws.envelope import add_headers, answer_errors, meet_expectation
 from agentws.framed_ws import FramedEndpoint
-from agentws.handler import Agent
-from agentws.http_api import HttpApi, add_headers, answer_errors
+from agentws.handler import Agent, Served
+from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
+from agentws.raw_ws import RawEndpoint
+from agentws.service_api import ServiceApi
 from agentws.settings import Settings
 from agentws.stores.memory import MemoryStore
 
@@ -23,6 +28,12 @@ CLOSING_TIME: Final = 3.0
 
 _LAST_REQUESTS: Final = 0.25
 """Of these, how many aiohttp waits for answers that are still under way; it may do so twice."""
+
+CANCEL_TIME: Final = 1.0
+"""Seconds for a handler that is cancelled at the end, unless `cancel_grace` is less (§8)."""
+
+_LINGER: Final = 1.0
+"""Seconds for which the rest of a refused body is read, so that its sender reads the answer."""
 
 _BACKLOG: Final = 1024
 
@@ -36,28 +47,36 @@ class StartupError(Exception):
 
 
 class Server:
-    """One daemon, serving one agent."""
+    """One daemon, serving one agent; to be made inside the event loop that it will run in."""
 
-    def __init__(self, settings: Settings, agent: Agent) -> None:
+    def __init__(self, settings: Settings, served: Served) -> None:
         self._settings = settings
-        self._agent = agent
         self._draining = False
+        self._agent = served if isinstance(served, Agent) else Agent()
         self._registry = ConnectionRegistry(settings.websocket.max_connections)
         self._store = MemoryStore(
             retention=settings.invocations.retention,
             max_retained=settings.invocations.max_retained,
         )
         self._table = InvocationTable(
-            agent,
+            self._agent,
             self._store,
             settings.invocations,
             send_timeout=settings.websocket.send_timeout,
+        )
+        self._raw = self._raw_endpoint(served)
+        self._class_api = (
+            None
+            if isinstance(served, Agent)
+            else ClassApi(served, session_id=settings.agent.session_id)
         )
         self._runner = web.AppRunner(
             self._application(),
             access_log_class=AccessLogger,
             access_log=AccessLogger.LOGGER if settings.server.access_log else None,
             keepalive_timeout=settings.http.keepalive_timeout,
+            lingering_time=_LINGER,
+            handler_cancellation=True,  # a client that leaves is a lost listener, at once (§5)
             shutdown_timeout=_LAST_REQUESTS,
         )
 
@@ -72,7 +91,12 @@ class Server:
         Raises `BindError`, and `StartupError` when the startup handler raises.
         """
         sockets = _bind(self._settings.server.host, self._settings.server.port)
-        await self._start_agent()
+        try:
+            await self._start_agent()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
@@ -92,7 +116,7 @@ class Server:
         _logger.info("Shutting down: %d invocations run", self._table.running)
         self._draining = True
         self._registry.announce_shutdown(grace)
-        all_ended = await self._table.drain(grace)
+        all_ended = await self._drain_handlers(grace)
         closing = {
             asyncio.create_task(self._registry.close_all()),
             asyncio.create_task(self._shut_agent_down()),
@@ -104,28 +128,56 @@ class Server:
         await self._store.close()
         return all_ended and not late
 
+    async def _drain_handlers(self, grace: float) -> bool:
+        """Wait for all that runs, on every transport; tell whether all has ended."""
+        patience = min(self._settings.invocations.cancel_grace, CANCEL_TIME)
+        drains = [self._table.drain(grace, patience)]
+        drains += [part.drain(grace, patience) for part in (self._raw, self._class_api) if part]
+        return all(await asyncio.gather(*drains))
+
     def _health(self) -> str:
         return "draining" if self._draining else "healthy"
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answer_errors])
         app.on_response_prepare.append(add_headers)
-        app.add_routes(HttpApi(self._agent.openapi, self._health).routes())
+        api = self._class_api or HttpApi(self._table, self._agent.openapi, self._settings)
         framed = FramedEndpoint(
             self._registry,
             self._table,
             self._settings.websocket,
             session_id=self._settings.agent.session_id,
         )
-        app.add_routes([web.get("/invocations_ws/ws", framed), web.get("/invocations_ws", framed)])
+        routes = [*ServiceApi(self._health).routes(), *api.routes()]
+        routes.append(web.get("/invocations_ws/ws", framed.serve))
+        if endpoint := self._raw or (framed if self._agent.invoke is not None else None):
+            routes.append(web.get("/invocations_ws", endpoint.serve))
+        for route in routes:
+            route.kwargs["expect_handler"] = meet_expectation
+        app.add_routes(routes)
+        allow_origins(app, self._settings.http.cors_origins)
         return app
+
+    def _raw_endpoint(self, served: Served) -> RawEndpoint | None:
+        handler = served.serve_socket if isinstance(served, Agent) else served.handle_websocket
+        if handler is None:
+            return None
+        return RawEndpoint(
+            handler,
+            self._registry,
+            self._settings.websocket,
+            session_id=self._settings.agent.session_id,
+        )
 
     async def _start_agent(self) -> None:
         if self._agent.startup is None:
             return
         try:
             await self._agent.startup()
-        except Exception as error:
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a signal came first
+                raise
             raise StartupError("The agent's startup handler raised") from error
 
     async def _shut_agent_down(self) -> None:

@@ -11,9 +11,9 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from agentws import Agent
-from agentws.settings import Settings
+from agentws.handler import Served
 from agentws.server import Server
+from agentws.settings import Settings
 
 Frame = dict[str, Any]
 
@@ -83,10 +83,10 @@ Serve = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start servers: `await serve(agent, websocket={...}, ...)`; they are drained at the end."""
+    """Start servers, `await serve(agent, websocket={...}, ...)`, that are drained at the end."""
     servers: list[Server] = []
 
-    async def start(agent: Agent, **sections: Mapping[str, Any]) -> Running:
+    async def start(agent: Served, /, **sections: Any) -> Running:
         address = {"host": "127.0.0.1", "port": 0, "shutdown_grace": 0.0}
         server = Server(
             Settings(**{**sections, "server": {**address, **sections.get("server", {})}}), agent

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 def lint_imports(folder: Path) -> "subprocess.CompletedProcess[str]":
     """Check the package in `folder`, which comes before an installed one."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    lint = str(Path(sys.executable).with_name("lint-imports"))
+    command = [lint, "--no-cache", "--no-logo"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

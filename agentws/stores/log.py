@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,12 +33,14 @@ class Log:
 
     __slots__ = (
         "_chunks",
+        "_deserted",
         "_dropped",
         "_followers",
         "_held",
         "_replay_bytes",
         "_room",
         "first",
+        "last",
         "on_attendance",
         "record",
         "refusal",
@@ -51,8 +54,10 @@ class Log:
         self.record = record
         self.first = first
         """The number of the oldest chunk held; the last number + 1 when none is."""
+        self.last = first + len(chunks) - 1
+        """The number of the newest chunk, 0 before the first."""
         self.on_attendance: Callable[[bool], None] | None = None
-        """Called with True when the first listener comes, with False when the last one leaves."""
+        """Called with False when the last listener leaves, with True when one comes after that."""
         self.refusal: InvocationError | None = None
         """Why the invocation was not taken on, where it was not."""
         self._chunks = list(chunks)
@@ -62,12 +67,8 @@ class Log:
         """How many bytes were appended, held or not."""
         self._replay_bytes = replay_bytes
         self._followers: list[Follower] = []
+        self._deserted = False
         self._room: asyncio.Future[None] | None = None
-
-    @property
-    def last(self) -> int:
-        """The number of the newest chunk, 0 before the first."""
-        return self.first + len(self._chunks) - self._dropped - 1
 
     @property
     def ended(self) -> bool:
@@ -80,9 +81,9 @@ class Log:
         return bool(self._followers)
 
     @property
-    def held(self) -> Sequence[bytes]:
+    def held(self) -> tuple[bytes, ...]:
         """The chunks from `first` to `last`."""
-        return self._chunks[self._dropped :]
+        return tuple(self._chunks[self._dropped :]) if self._chunks else ()
 
     def describe(self) -> bytes:
         """Return the record as JSON, as `get_invocation` answers it (§5)."""
@@ -93,6 +94,7 @@ class Log:
 
     def append(self, chunk: bytes) -> None:
         """Add a chunk, and wake the listeners."""
+        self.last += 1
         self._chunks.append(chunk)
         self._held += len(chunk)
         self.written += len(chunk)
@@ -142,35 +144,35 @@ class Log:
     def _end(self, status: Status) -> None:
         self.record.status = status
         self.record.finished_at = time.time()
+        self.on_attendance = None  # it holds the invocation, which holds this log
         for follower in self._followers:
             follower.rouse()
 
     # --- the listeners' side ---
 
-    def follow(self, after: int, wake: Callable[[], None]) -> "Follower":
-        """Follow the chunks numbered above `after`; `wake` is called when there is news.
-
-        It is called once, until the listener takes; at once where there is something to take.
-        Raises `ReplayGap` when some of those chunks are no longer held.
-        """
-        if after + 1 < self.first:
-            raise ReplayGap(self.first)
-        follower = Follower(self, after, self.written - self._bytes_after(after), wake)
+    def join(self, follower: "Follower") -> None:
+        """Take on a listener, and wake it at once where it has something to take."""
         self._followers.append(follower)
-        if len(self._followers) == 1 and self.on_attendance is not None:
-            self.on_attendance(True)
-        if self.ended or after < self.last:
+        if self._deserted:
+            self._tell_attendance()
+        if self.ended or follower.position < self.last:
             follower.rouse()
-        return follower
 
     def leave(self, follower: "Follower") -> None:
         """Forget a listener; the writer no longer waits for it. Leaving twice does nothing."""
-        if follower not in self._followers:
+        try:
+            self._followers.remove(follower)
+        except ValueError:
             return
-        self._followers.remove(follower)
-        self.make_room()
-        if not self._followers and self.on_attendance is not None:
-            self.on_attendance(False)
+        if self._room is not None:
+            self.make_room()
+        if not self._followers:
+            self._tell_attendance()
+
+    def _tell_attendance(self) -> None:
+        self._deserted = not self._followers
+        if self.on_attendance is not None:
+            self.on_attendance(not self._deserted)
 
     def slice(self, after: int, limit: int) -> Sequence[bytes]:
         """Return at most `limit` chunks from those numbered above `after`, oldest first."""
@@ -183,7 +185,8 @@ class Log:
             self._trim(self._fastest_position())
             self._room.set_result(None)
 
-    def _bytes_after(self, after: int) -> int:
+    def bytes_after(self, after: int) -> int:
+        """Return how many bytes the chunks numbered above `after` have, of those held."""
         start = self._dropped + after + 1 - self.first
         return sum(map(len, self._chunks[start:]))
 
@@ -204,29 +207,42 @@ class Log:
             self._dropped = 0
 
 
-class Follower:
-    """One listener's place in a log."""
+class Follower(ABC):
+    """One listener's place in a log. Derive from it to say what it does when there is news."""
 
-    __slots__ = ("_log", "_roused", "_wake", "position", "taken_bytes")
+    __slots__ = ("_roused", "log", "position", "taken_bytes")
 
-    def __init__(self, log: Log, position: int, taken_bytes: int, wake: Callable[[], None]) -> None:
-        self.position = position
+    def __init__(self, log: Log, after: int = 0) -> None:
+        """Listen from now on to the chunks numbered above `after`.
+
+        `wake` may be called before this returns. Raises `ReplayGap` when some of those chunks are
+        no longer held.
+        """
+        if after + 1 < log.first:
+            raise ReplayGap(log.first)
+        self.log = log
+        self.position = after
         """The number of the last chunk taken."""
-        self.taken_bytes = taken_bytes
-        self._log = log
-        self._wake = wake
+        self.taken_bytes = log.written
+        if after < log.last:
+            self.taken_bytes -= log.bytes_after(after)
         self._roused = False
+        log.join(self)
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Take note that there is something to take; called once, until it is taken."""
 
     @property
     def finished(self) -> bool:
         """Whether the log has ended and everything in it was taken."""
-        return self._log.ended and self.position >= self._log.last
+        return self.log.ended and self.position >= self.log.last
 
     def rouse(self) -> None:
-        """Tell the listener that there is something to take, once until it takes."""
+        """Wake the listener unless it is awake."""
         if not self._roused:
             self._roused = True
-            self._wake()
+            self.wake()
 
     def take(self, max_bytes: int) -> Sequence[bytes]:
         """Return the next chunks; the first of them is number `position` + 1 of before.
@@ -234,7 +250,7 @@ class Follower:
         They are as many as fit in `max_bytes`, at least one where there is one, and at most
         `BATCH`. Raises `ReplayGap` when the listener fell behind what is held.
         """
-        log = self._log
+        log = self.log
         self._roused = False
         if self.position >= log.last:
             self.taken_bytes = log.written  # it may have asked to start beyond the last one
@@ -252,7 +268,7 @@ class Follower:
 
     def leave(self) -> None:
         """Stop listening."""
-        self._log.leave(self)
+        self.log.leave(self)
 
 
 def _fitting(chunks: Sequence[bytes], max_bytes: int) -> tuple[Sequence[bytes], int]:

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import deque
+from typing import Final
 
 from msgspec import Struct
 
 from agentws.protocol import InvocationError, Record
 from agentws.stores.log import Log
+
+SWEEP_PAUSE: Final = 1.0
+"""Seconds between two sweeps, at least."""
 
 
 class _Retained(Struct, gc=False):
@@ -25,36 +29,32 @@ class MemoryStore:
     def __init__(self, *, retention: float, max_retained: int) -> None:
         self._retention = retention
         self._max_retained = max_retained
-        self._running: dict[str, Log] = {}
-        self._retained: OrderedDict[str, _Retained] = OrderedDict()  # in the order of their end
+        self._entries: dict[str, Log | _Retained] = {}
+        self._retained: deque[_Retained] = deque()  # in the order of their end
         self._sweep: asyncio.TimerHandle | None = None
 
     async def claim(self, log: Log) -> None:
         """See `Store.claim`."""
-        invocation_id = log.record.invocation_id
-        self._expire()
-        if invocation_id in self._running or invocation_id in self._retained:
-            raise InvocationError("already_exists", "An invocation with this id exists")
-        self._running[invocation_id] = log
+        if self._entries.setdefault(log.record.invocation_id, log) is not log:
+            self._expire()
+            if self._entries.setdefault(log.record.invocation_id, log) is not log:
+                raise InvocationError("already_exists", "An invocation with this id exists")
 
     async def find(self, invocation_id: str) -> Log | None:
         """See `Store.find`."""
         self._expire()
-        log = self._running.get(invocation_id)
-        if log is None and (kept := self._retained.get(invocation_id)) is not None:
-            return Log(kept.record, chunks=kept.chunks, first=kept.first)
-        return log
+        entry = self._entries.get(invocation_id)
+        if isinstance(entry, _Retained):
+            return Log(entry.record, chunks=entry.chunks, first=entry.first)
+        return entry
 
     async def finish(self, log: Log) -> None:
         """See `Store.finish`."""
-        record = log.record
-        self._running.pop(record.invocation_id, None)
-        expires_at = time.monotonic() + self._retention
-        self._retained[record.invocation_id] = _Retained(
-            record, tuple(log.held), log.first, expires_at
-        )
+        kept = _Retained(log.record, log.held, log.first, time.monotonic() + self._retention)
+        self._entries[log.record.invocation_id] = kept
+        self._retained.append(kept)
         if len(self._retained) > self._max_retained:
-            self._retained.popitem(last=False)
+            self._drop_oldest()
         if self._sweep is None:
             self._schedule_sweep()
 
@@ -63,18 +63,18 @@ class MemoryStore:
         if self._sweep is not None:
             self._sweep.cancel()
 
+    def _drop_oldest(self) -> None:
+        del self._entries[self._retained.popleft().record.invocation_id]
+
     def _expire(self) -> None:
         now = time.monotonic()
-        while self._retained and next(iter(self._retained.values())).expires_at <= now:
-            self._retained.popitem(last=False)
+        while self._retained and self._retained[0].expires_at <= now:
+            self._drop_oldest()
 
     def _schedule_sweep(self) -> None:
         """Sweep when the oldest expires: one timer for all, not one for each."""
-        oldest = next(iter(self._retained.values()))
-        loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(
-            max(oldest.expires_at - time.monotonic(), 1.0), self._run_sweep
-        )
+        delay = max(self._retained[0].expires_at - time.monotonic(), SWEEP_PAUSE)
+        self._sweep = asyncio.get_running_loop().call_later(delay, self._run_sweep)
 
     def _run_sweep(self) -> None:
         self._sweep = None

@@ -1,0 +1,98 @@
+"""HTTP for an agent that writes its own answers (`InvocationWebSocketHandler`)."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from aiohttp import web
+
+from agentws.caller import read_caller
+from agentws.draining import drain_tasks
+from agentws.envelope import AgentAnswer
+from agentws.handler import InvocationContext, InvocationWebSocketHandler
+from agentws.handshake import (
+    INVOCATION_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    header_invocation_id,
+    http_session,
+    path_invocation_id,
+)
+from agentws.logs import current_invocation
+from agentws.protocol import InvocationError, new_id
+
+
+class ClassApi:
+    """The routes of invocations, each a method of the agent's class."""
+
+    def __init__(self, agent: InvocationWebSocketHandler, *, session_id: str) -> None:
+        """Make the routes; `session_id` is the configuration's, or empty."""
+        self._agent = agent
+        self._session_id = session_id
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for an application's router."""
+        return [
+            web.post("/invocations", self.handle),
+            web.get("/invocations/docs/openapi.json", self.openapi),
+            web.get("/invocations_ws/docs/openapi.json", self.openapi),
+            web.get("/invocations/{id:[^/]+}", self.get),
+            web.post("/invocations/{id:[^/]+}/cancel", self.cancel),
+        ]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Let the agent answer an invoke. Raises `shutting_down` during a drain."""
+        if self._draining:
+            raise InvocationError("shutting_down", "The server is shutting down")
+        request[INVOCATION_ID] = header_invocation_id(request) or new_id()
+        context = self._context(request, request[INVOCATION_ID])
+        request[SESSION_ID] = context.session_id
+        return await self._answer(self._agent.handle(request, context), context)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Let the agent answer a poll."""
+        context = self._context(request, path_invocation_id(request))
+        answer = self._agent.get(context.invocation_id, request, context)
+        return await self._answer(answer, context)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """Let the agent answer a cancel."""
+        context = self._context(request, path_invocation_id(request))
+        answer = self._agent.cancel(context.invocation_id, request, context)
+        return await self._answer(answer, context)
+
+    async def openapi(self, request: web.Request) -> web.StreamResponse:
+        """Let the agent answer with its document."""
+        return await self._answer(self._agent.get_openapi(request), None)
+
+    async def drain(self, grace: float, patience: float) -> bool:
+        """Refuse new invokes, wait for what is under way, and tell whether all has ended."""
+        self._draining = True
+        return not await drain_tasks(self._under_way, grace, patience)
+
+    def _context(self, request: web.Request, invocation_id: str) -> InvocationContext:
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        return caller.context(invocation_id, http_session(request, self._session_id))
+
+    async def _answer(
+        self, answer: Awaitable[web.StreamResponse], context: InvocationContext | None
+    ) -> web.StreamResponse:
+        """Await what the agent answers.
+
+        Raises `AgentAnswer` for a `web.HTTPException`, and `TypeError` for what is no response.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        current_invocation.set(context)
+        self._under_way.add(task)
+        try:
+            response = await answer
+        except web.HTTPException as error:
+            raise AgentAnswer(error) from None
+        finally:
+            self._under_way.discard(task)
+        if not isinstance(response, web.StreamResponse):
+            raise TypeError(f"The agent answered with a {type(response).__name__}")
+        return response

@@ -1,0 +1,64 @@
+"""The class names of the azure-ai-agentserver SDK over `Agent`.
+
+A WebSocket handler module that was written for that SDK runs with only its import line changed,
+by itself (`app.run()`) and by `handler.target`. New code is better off with `Agent`.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from agentws.handler import Agent, InvocationContext, InvocationError, is_loading
+
+__all__ = ["InvocationWSAgentServerHost", "InvocationWSContext", "InvocationWSError"]
+
+InvocationWSContext = InvocationContext
+InvocationWSError = InvocationError
+
+
+class InvocationWSAgentServerHost(Agent):
+    """An agent that can also start its daemon.
+
+    `ws_ping_interval` sets `websocket.app_ping_interval`, `graceful_shutdown_timeout` sets
+    `server.shutdown_grace`, both in seconds; file, environment and flags rank above them.
+    """
+
+    def __init__(
+        self,
+        *,
+        openapi_spec: Mapping[str, Any] | None = None,
+        ws_ping_interval: float | None = None,
+        graceful_shutdown_timeout: float | None = None,
+    ) -> None:
+        super().__init__(openapi=openapi_spec)
+        self.daemon_settings = {
+            key: value
+            for key, value in {
+                "websocket.app_ping_interval": ws_ping_interval,
+                "server.shutdown_grace": graceful_shutdown_timeout,
+            }.items()
+            if value is not None
+        }
+
+    ws_invoke_handler = Agent.invoke_handler
+    ws_get_invocation_handler = Agent.get_invocation_handler
+    ws_cancel_invocation_handler = Agent.cancel_invocation_handler
+
+    def run(self, host: str | None = None, port: int | None = None) -> None:
+        """Serve this agent until a signal, then exit the process.
+
+        `host` and `port` rank as flags do. While a daemon imports the module, it serves the agent
+        itself, and this returns at once.
+        """
+        if is_loading():
+            return
+        from agentws.config import ConfigError, load
+        from agentws.daemon import run
+        from agentws.server import BindError
+
+        flags = {"server.host": host, "server.port": port}
+        try:
+            sys.exit(run(load(flags=flags, program=self.daemon_settings).settings, self))
+        except (ConfigError, BindError) as error:
+            print(f"agentws: {error}", file=sys.stderr)  # noqa: T201 - the start-up error
+            sys.exit(2)

@@ -1,0 +1,126 @@
+"""What all HTTP answers have in common: their headers, and the envelope of errors."""
+
+import logging
+import platform
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from agentws import __version__
+from agentws.handshake import (
+    INVOCATION_HEADER,
+    INVOCATION_ID,
+    REQUEST_ID,
+    SESSION_ID,
+    UpgradeRequired,
+    name_request,
+)
+from agentws.protocol import InvocationError, encode, error_body, error_source
+
+_logger: Final = logging.getLogger("agentws.http")
+
+ERROR_SOURCE_HEADER: Final = "x-platform-error-source"
+
+_SERVER: Final = "agentws/{} (python/{}.{})".format(
+    __version__, *platform.python_version_tuple()[:2]
+)
+_HEADERS: Final = {
+    REQUEST_ID: "x-request-id",
+    SESSION_ID: "x-agent-session-id",
+    INVOCATION_ID: INVOCATION_HEADER,
+}
+_RETRY_AFTER: Final = "1"
+"""Seconds after which a refused client may try again."""
+
+_CLIENT_LEFT: Final = 499
+"""The status in the access log where nobody is there any more to read an answer; nginx's."""
+
+_CODES: Final = {
+    400: "invalid_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+}
+"""Under which code an error of aiohttp's own is answered."""
+
+
+class AgentAnswer(Exception):
+    """An HTTP error that the agent raised by itself, to be answered as it is."""
+
+    def __init__(self, response: web.HTTPException) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """Return `value` as a JSON answer."""
+    return encoded_response(encode(value), status)
+
+
+def encoded_response(body: bytes, status: int = 200) -> web.Response:
+    """Return JSON that is encoded already as an answer."""
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, and turn every error into the envelope of §6."""
+    name_request(request)
+    try:
+        return await handler(request)
+    except InvocationError as error:
+        return error_response(error)
+    except AgentAnswer as answer:
+        raise answer.response from None
+    except web.HTTPException as error:
+        return _translated(error)
+    except Exception as error:
+        if request.transport is None:
+            return web.Response(status=_CLIENT_LEFT)
+        _logger.error("A request failed", exc_info=error)
+        return error_response(InvocationError("internal_error", "Internal server error"))
+
+
+async def meet_expectation(request: web.BaseRequest) -> web.StreamResponse | None:
+    """Ask for the body of a client that waits to be asked (RFC 9110 §10.1.1), refuse other wishes.
+
+    aiohttp calls this before any middleware.
+    """
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+        return None
+    name_request(request)
+    return error_response(InvocationError("invalid_request", "Unknown Expect", 417))
+
+
+def error_response(error: InvocationError) -> web.Response:
+    """Return the error envelope (§6), with the headers that go with its code (§7)."""
+    response = json_response({"error": error_body(error)}, status=error.status)
+    response.headers[ERROR_SOURCE_HEADER] = error_source(error)
+    if error.status in (429, 503):
+        response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+    if isinstance(error, UpgradeRequired):
+        response.headers[hdrs.UPGRADE] = "websocket"
+        response.headers[hdrs.SEC_WEBSOCKET_VERSION] = "13"
+    return response
+
+
+def _translated(error: web.HTTPException) -> web.Response:
+    """Return an error of aiohttp's own as ours, with the `Allow` of a 405."""
+    code = _CODES.get(error.status, "invalid_request" if error.status < 500 else "internal_error")
+    message = error.text if error.status == 400 and error.text else error.reason
+    response = error_response(InvocationError(code, message, error.status))
+    if hdrs.ALLOW in error.headers:
+        response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+    return response
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on every answer, 101 included, what §1 wants there."""
+    response.headers["x-platform-server"] = _SERVER
+    for key, header in _HEADERS.items():
+        if key in request:
+            response.headers[header] = request[key]

@@ -1,0 +1,40 @@
+"""A log for a coroutine: wait, then take what has come."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Self
+
+from agentws.stores import Follower, Log
+
+BATCH_BYTES: Final = 64 * 1024
+"""How much is taken at a time."""
+
+
+class LogReader(Follower):
+    """One listener that a coroutine serves; a context manager that stops listening at its end."""
+
+    def __init__(self, log: Log, after: int = 0) -> None:
+        """Listen from now on to the chunks numbered above `after`. Raises `ReplayGap`."""
+        self._news = asyncio.Event()
+        super().__init__(log, after)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def wake(self) -> None:
+        """Let `read` go on."""
+        self._news.set()
+
+    async def read(self, patience: float | None = None) -> Sequence[bytes]:
+        """Return the next chunks; none where the log has ended.
+
+        Raises `TimeoutError` after `patience` seconds without news, and `ReplayGap` when this
+        listener fell behind what is held.
+        """
+        async with asyncio.timeout(patience):
+            await self._news.wait()
+        self._news.clear()
+        return self.take(BATCH_BYTES)

@@ -1,0 +1,221 @@
+"""The raw socket: the agent's own handler owns it, from the first message to the last."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from aiohttp import WSCloseCode, WSMessageTypeError, WSMsgType, web
+from opentelemetry import context as trace_context
+
+from agentws.caller import read_caller
+from agentws.connections import Connection, ConnectionRegistry, Ending, accept
+from agentws.draining import drain_tasks
+from agentws.handler import InvocationContext, SocketHandler
+from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
+from agentws.logs import current_invocation
+from agentws.protocol import Farewell, new_id
+from agentws.settings import WebSocketSettings
+from agentws.telemetry import caller_context
+
+_logger: Final = logging.getLogger("agentws.raw")
+
+_LAST: Final = {WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR}
+
+_INSTANT: Final = 1e-9
+"""A time-out that lets `receive` return what is there, and nothing that is yet to come."""
+
+
+class RawWebSocket(web.WebSocketResponse):
+    """aiohttp's socket, which sends with a deadline and knows who closed it."""
+
+    connection: Connection
+
+    async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
+        """Receive the next message; the last one is noted for the log line."""
+        message = await super().receive(timeout)
+        if message.type in _LAST:
+            self.connection.note_last(message)
+        return message
+
+    async def close(
+        self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
+    ) -> bool:
+        """Close the socket; the code is noted unless the peer or the network was first."""
+        # aiohttp calls this itself, too, when it has learnt of the end: then it knows the code.
+        if self.close_code is None and not self.connection.lost:
+            self.connection.note_ending(Ending(code))
+        with self.connection.watching():
+            return await super().close(code=code, message=message, drain=drain)
+
+    async def send_frame(
+        self, message: bytes, opcode: WSMsgType, compress: int | None = None
+    ) -> None:
+        """Send a frame of any kind."""
+        await self._in_time(super().send_frame(message, opcode, compress))
+
+    async def send_str(self, data: str, compress: int | None = None) -> None:
+        """Send a text message."""
+        await self._in_time(super().send_str(data, compress))
+
+    async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
+        """Send a binary message."""
+        await self._in_time(super().send_bytes(data, compress))
+
+    async def ping(self, message: bytes = b"") -> None:
+        """Send a ping."""
+        await self._in_time(super().ping(message))
+
+    async def pong(self, message: bytes = b"") -> None:
+        """Send a pong."""
+        await self._in_time(super().pong(message))
+
+    async def _in_time(self, sending: Awaitable[None]) -> None:
+        with self.connection.watching():
+            await sending
+
+
+class RawSocket:
+    """One client's socket while the agent's handler serves it."""
+
+    def __init__(
+        self, ws: RawWebSocket, handler: SocketHandler, context: InvocationContext
+    ) -> None:
+        self._ws = ws
+        self._connection = ws.connection
+        self._handler = handler
+        self._context = context
+        self._closing: asyncio.Task[None] | None = None
+        self._given_up = False
+
+    async def serve(self, caller_trace: trace_context.Context) -> None:
+        """Call the handler, close the socket as it ended, write the log line."""
+        trace_context.attach(caller_trace)
+        current_invocation.set(self._context)
+        try:
+            await self._handler(self._ws, self._context)
+        except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
+            await self._end_badly(error)
+        else:
+            await self._end_well()
+        finally:
+            if self._closing is not None:
+                await asyncio.wait({self._closing})
+            self._connection.finish()
+
+    def going_away(self, reason: Farewell, grace: float) -> None:
+        """Say nothing: the messages of a raw socket are the agent's."""
+
+    async def close(self, code: int) -> None:
+        """Close with `code`."""
+        await self._connection.close(code)
+        if self._given_up:
+            self._connection.finish()
+
+    def give_up(self) -> None:
+        """No longer wait for the handler; the next close is the end."""
+        self._given_up = True
+
+    def retire(self) -> None:
+        """Close because the socket has reached its maximal age."""
+        self._closing = asyncio.create_task(self.close(WSCloseCode.GOING_AWAY))
+
+    async def _end_well(self) -> None:
+        await self._read_on()
+        await self._connection.close(WSCloseCode.OK)
+
+    async def _end_badly(self, error: BaseException) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            await self._connection.close(WSCloseCode.GOING_AWAY)
+            return
+        await self._read_on()
+        if self._connection.ended and _tells_of_the_end(error):
+            return
+        _logger.error("The WebSocket handler raised", exc_info=error)
+        self._connection.note_error("internal_error")
+        await self._connection.close(WSCloseCode.INTERNAL_ERROR, "Internal server error")
+
+    async def _read_on(self) -> None:
+        """Learn whether the client has closed already, in what the handler left unread."""
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            while not self._connection.ended:
+                await self._ws.receive(_INSTANT)
+
+
+def _tells_of_the_end(error: BaseException) -> bool:
+    """Tell whether an error only says that the peer is gone, to a handler that went on."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_tells_of_the_end, error.exceptions))
+    return isinstance(error, (ConnectionError, WSMessageTypeError))
+
+
+class RawEndpoint:
+    """The route of the raw socket: accepts, and lets the agent's handler serve."""
+
+    def __init__(
+        self,
+        handler: SocketHandler,
+        registry: ConnectionRegistry,
+        settings: WebSocketSettings,
+        *,
+        session_id: str,
+    ) -> None:
+        """Make the route; `session_id` is the configuration's, or empty."""
+        self._handler = handler
+        self._registry = registry
+        self._settings = settings
+        self._session_id = session_id
+        self._serving: dict[asyncio.Task[None], RawSocket] = {}
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Accept a socket and serve it.
+
+        Raises `InvocationError` (`upgrade_required`, `invalid_request`, `shutting_down`,
+        `too_many_connections`) before any upgrade.
+        """
+        require_upgrade(request)
+        session_id = request[SESSION_ID] = socket_session(request, self._session_id)
+        caller = read_caller(request, "websocket", request[REQUEST_ID])
+        context = caller.context(new_id(), session_id)
+        with self._registry.place() as place:
+            ws = RawWebSocket(
+                heartbeat=self._settings.heartbeat or None,
+                compress=self._settings.compression,
+                max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on
+            )
+            ws.connection = await accept(request, ws, session_id, self._settings.send_timeout)
+            socket = RawSocket(ws, self._handler, context)
+            place.give(socket)
+            await self._attend(socket, caller_context(request.headers, context))
+        return ws
+
+    async def drain(self, grace: float, patience: float) -> bool:
+        """Wait `grace` seconds for the handlers to return, then cancel them (§8).
+
+        Tell whether all have ended; one that swallows its cancellation is given up after
+        `patience` seconds.
+        """
+        stuck = await drain_tasks(self._serving, grace, patience)
+        for task in stuck:
+            _logger.warning("Gave up on a WebSocket handler that did not end when cancelled")
+            self._serving[task].give_up()
+        return not stuck
+
+    async def _attend(self, socket: RawSocket, caller_trace: trace_context.Context) -> None:
+        """Wait for the handler; it has a task of its own, which no lost connection cancels."""
+        task = asyncio.create_task(socket.serve(caller_trace))
+        self._serving[task] = socket
+        timer = self._start_clock(socket)
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        del self._serving[task]
+        if timer is not None:
+            timer.cancel()
+
+    def _start_clock(self, socket: RawSocket) -> asyncio.TimerHandle | None:
+        if not (age := self._settings.max_connection_age):
+            return None
+        return asyncio.get_running_loop().call_later(age, socket.retire)

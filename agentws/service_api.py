@@ -1,0 +1,37 @@
+"""Probes for whoever runs the daemon, documents for whoever writes a client."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from agentws import asyncapi
+from agentws.envelope import json_response
+
+
+class ServiceApi:
+    """The routes that have nothing to do with invocations."""
+
+    def __init__(self, health: Callable[[], str]) -> None:
+        """`health` tells `healthy`, or why the daemon should get no new work."""
+        self._health = health
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for an application's router."""
+        return [
+            web.get("/readiness", self.readiness),
+            web.get("/liveness", self.liveness),
+            web.get("/invocations_ws/docs/asyncapi.json", self.asyncapi),
+        ]
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        """Tell whether new work is welcome: 200, else 503."""
+        status = self._health()
+        return json_response({"status": status}, status=200 if status == "healthy" else 503)
+
+    async def liveness(self, _request: web.Request) -> web.Response:
+        """Tell that the event loop turns."""
+        return json_response({"status": "alive"})
+
+    async def asyncapi(self, _request: web.Request) -> web.Response:
+        """Answer the description of the framed socket."""
+        return json_response(asyncapi.describe())
