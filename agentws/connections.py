@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, Protocol, Self
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
 from agentws.protocol import Farewell, InvocationError
@@ -21,6 +22,12 @@ _TEXT: Final = 0x81
 _PONG: Final = 0x8A
 _MEDIUM_HEADER: Final = struct.Struct("!BBH")
 _LARGE_HEADER: Final = struct.Struct("!BBQ")
+
+LAST_TYPES: Final = {WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR}
+"""The types of aiohttp's messages after which no other comes."""
+
+INSTANT: Final = 1e-9
+"""A time-out that lets `receive` return what is there, and nothing that is yet to come."""
 
 ErrorCode = Literal[
     "internal_error",
@@ -52,11 +59,13 @@ class SendDeadline:
     def __init__(
         self,
         transport: asyncio.Transport,
+        protocol: BaseProtocol,
         patience: float,
         on_stall: Callable[[], object] | None = None,
     ) -> None:
         """Watch over what `transport` sends; `on_stall` is called before it is aborted."""
         self._transport = transport
+        self._protocol = protocol
         self._patience = patience
         self._on_stall = on_stall
         self._waiting = 0
@@ -67,15 +76,18 @@ class SendDeadline:
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """Keep an eye on the peer while the body waits for it."""
+        if not self._waiting:
+            self._note_progress()
         self._waiting += 1
-        self._note_progress()
         if self._timer is None:
             self._schedule()
         try:
             yield
         finally:
             self._waiting -= 1
-            self._note_progress()
+            # A small message that still fits into the buffer is no progress of the peer's.
+            if not self._protocol.writing_paused:
+                self._note_progress()
 
     def stop(self) -> None:
         """Stop watching for good."""
@@ -111,7 +123,6 @@ class Connection:
     __slots__ = (
         "_deadline",
         "_ending",
-        "_error_code",
         "_finished",
         "_opened_at",
         "_request",
@@ -139,7 +150,6 @@ class Connection:
         self._deadline: SendDeadline | None = None
         self._opened_at = time.monotonic()
         self._ending: Ending | None = None
-        self._error_code: ErrorCode | None = None
         self._finished = False
 
     @property
@@ -183,7 +193,9 @@ class Connection:
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Abort a peer that takes nothing while the body waits to send."""
         if self._deadline is None:
-            self._deadline = SendDeadline(self._transport, self._send_timeout, self._note_slowness)
+            self._deadline = SendDeadline(
+                self._transport, self._request.protocol, self._send_timeout, self._note_slowness
+            )
         return self._deadline.watch()
 
     async def drained(self) -> None:
@@ -205,10 +217,28 @@ class Connection:
 
     async def close(self, code: int, message: str = "") -> None:
         """Close the socket from this side, and wait for the peer's consent for a while."""
-        self.note_ending(Ending(code))
+        await self._close(Ending(code), message)
+
+    async def fail(self, error_code: ErrorCode, message: str) -> None:
+        """Close the socket with 1011 because of an error of this side.
+
+        The error is logged even where the socket had ended otherwise before.
+        """
+        if self._ending is not None and self._ending.error_code is None:
+            self._ending = Ending(self._ending.close_code, error_code)
+        await self._close(Ending(WSCloseCode.INTERNAL_ERROR, error_code), message)
+
+    async def answer_close(self, last: WSMessage) -> None:
+        """Answer the peer's close with its own code (RFC 6455 §5.5.1); aiohttp's answer is 1000."""
+        await self._close(_ending_of(last, None), code=last.data or WSCloseCode.OK)
+
+    async def _close(self, ending: Ending, message: str = "", code: int | None = None) -> None:
+        self.note_ending(ending)
         # With a drain, aiohttp would wait for a peer that stopped reading beyond any timeout.
         with contextlib.suppress(ConnectionError):
-            await self._ws.close(code=code, message=message.encode(), drain=False)
+            await self._ws.close(
+                code=code or ending.close_code, message=message.encode(), drain=False
+            )
 
     def note_last(self, message: WSMessage) -> None:
         """Note what aiohttp said last."""
@@ -218,10 +248,6 @@ class Connection:
         """Note how the socket ended; the first cause is the true one."""
         if self._ending is None:
             self._ending = ending
-
-    def note_error(self, error_code: ErrorCode) -> None:
-        """Note an error, whatever code the socket is closed with."""
-        self._error_code = error_code
 
     def finish(self) -> None:
         """Let go of the socket and write its log line, once.
@@ -241,8 +267,7 @@ class Connection:
             # A closed transport first sends what it holds, however long its peer takes.
             loop = asyncio.get_running_loop()
             loop.call_later(self._send_timeout, self._abort_unless_gone)
-        ending = Ending(self._ending.close_code, self._ending.error_code or self._error_code)
-        log_ending(self.session_id, ending, time.monotonic() - self._opened_at)
+        log_ending(self.session_id, self._ending, time.monotonic() - self._opened_at)
 
     def _abort_unless_gone(self) -> None:
         if self._request.transport is not None:

@@ -7,14 +7,14 @@ delay. What there is to say goes through the outbox.
 import asyncio
 import contextlib
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import UNSET, Raw
 
 from agentws.caller import Caller, read_caller
-from agentws.connections import Connection, ConnectionRegistry, accept
+from agentws.connections import INSTANT, LAST_TYPES, Connection, ConnectionRegistry, accept
 from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
@@ -41,6 +41,7 @@ from agentws.protocol import (
     error_body,
 )
 from agentws.settings import WebSocketSettings
+from agentws.stores import Log
 
 READ_BURST: Final = 256
 """How many messages of one socket are read before others have their turn."""
@@ -54,7 +55,8 @@ FLUSH_PATIENCE: Final = 1.0
 _PING: Final = encode(ServerPing())
 _PONG: Final = encode(ServerPong())
 
-Action = Invoke | GetInvocation | CancelInvocation | AttachInvocation
+Question = GetInvocation | CancelInvocation | AttachInvocation
+Action = Invoke | Question
 
 
 class FramedSocket:
@@ -65,10 +67,10 @@ class FramedSocket:
         "_caller",
         "_connection",
         "_outbox",
+        "_set_aside",
         "_settings",
         "_table",
         "_tasks",
-        "_turn_is_due",
         "_ws",
     )
 
@@ -87,18 +89,22 @@ class FramedSocket:
         self._settings = settings
         self._outbox = Outbox(connection, compressed=bool(ws.compress))
         self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
-        self._turn_is_due = False
+        self._set_aside: list[WSMessage] = []
         self._age_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve the socket until it ends, then see its last actions through."""
         self._age_timer = self._watch_age()
         try:
-            self._connection.note_last(await self._read())
+            last = await self._read()
+            self._connection.note_last(last)
+            if last.type is WSMsgType.CLOSE:
+                await self._connection.answer_close(last)
         except asyncio.CancelledError:
-            # So aiohttp tells of a lost connection; the actions that were read are seen through.
             if not self._connection.lost:
                 raise
+            # So aiohttp tells of a lost connection; what was asked before is done all the same.
+            self._act_on_the_rest()
         finally:
             if self._age_timer is not None:
                 self._age_timer.cancel()
@@ -109,7 +115,7 @@ class FramedSocket:
     async def _see_actions_through(self) -> None:
         if self._tasks:
             try:
-                await asyncio.wait(self._tasks)
+                await asyncio.wait(list(self._tasks))
             finally:
                 for task in self._tasks:
                     task.cancel()
@@ -131,7 +137,7 @@ class FramedSocket:
         """Act on messages until one ends the socket; return that one."""
         burst = 0
         while True:
-            message = await self._ws.receive()
+            message = self._set_aside.pop(0) if self._set_aside else await self._ws.receive()
             match message.type:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
                     self._act_on(message.data)
@@ -142,21 +148,33 @@ class FramedSocket:
                 case _:
                     return message
             burst += 1
-            if burst >= READ_BURST or self._turn_is_due or self._outbox.backed_up:
+            if burst >= READ_BURST or self._outbox.backed_up or self._has_many_actions:
                 burst = 0
-                self._turn_is_due = False
-                await self._pause_reading()
+                await self._let_others_have_their_turn()
+                await self._outbox.room()
 
-    async def _pause_reading(self) -> None:
-        """Let others have their turn, and the client read its answers.
+    async def _let_others_have_their_turn(self) -> None:
+        """Wait for a turn of the event loop, without losing what was received already (§3).
 
-        An action that was given a task takes effect in that turn, before the next is read (§3).
-        In that turn nothing is read from the network either, the end of the connection included:
-        aiohttp would drop the messages that arrived before it, and they must take effect, too.
+        aiohttp drops the messages that it holds when the connection is lost. So nothing is read
+        from the network in that turn, its end included, and what there is is set aside, for sending
+        may find the connection lost as well.
         """
-        with self._connection.reading_held():
-            await asyncio.sleep(0)
-        await self._outbox.room()
+        with self._connection.reading_held(), contextlib.suppress(TimeoutError):
+            if self._set_aside:
+                await asyncio.sleep(0)
+                return
+            while True:
+                message = await self._ws.receive(INSTANT)
+                self._set_aside.append(message)
+                if message.type in LAST_TYPES:
+                    return
+
+    def _act_on_the_rest(self) -> None:
+        """Act on the messages that arrived before the connection was lost."""
+        for message in self._set_aside:
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                self._act_on(message.data)
 
     def _act_on(self, message: str | bytes) -> None:
         """Decode a message and start what it asks for."""
@@ -169,10 +187,8 @@ class FramedSocket:
         match frame:
             case Invoke():
                 self._invoke(frame)
-            case GetInvocation() | CancelInvocation():
-                self._start(frame, self._ask(frame))
-            case AttachInvocation():
-                self._start(frame, self._attach(frame))
+            case GetInvocation() | CancelInvocation() | AttachInvocation():
+                self._start(frame)
             case Ping():
                 self._outbox.post_encoded(_PONG)
             case Pong():
@@ -201,22 +217,38 @@ class FramedSocket:
 
     # --- actions that take their time, each a task ---
 
-    def _start(self, frame: Action, action: Coroutine[Any, Any, None]) -> None:
-        if len(self._tasks) >= self._settings.max_invocations_per_connection:
-            action.close()
-            self._refuse(
-                frame,
-                InvocationError("too_many_invocations", "Too many actions wait for an answer"),
-            )
-            return
-        self._own(self._see_through(frame, action))
-        self._turn_is_due = True
+    def _start(self, frame: Question) -> None:
+        if self._has_many_actions:
+            reason = InvocationError("too_many_invocations", "Too many actions wait for an answer")
+            self._refuse(frame, reason)
+        else:
+            self._own(self._see_through(frame, self._ask_table(frame)))
+
+    def _ask_table(self, frame: Question) -> Coroutine[Any, Any, None]:
+        """Ask at once, in the order of the messages; answer when there is an answer."""
+        match frame:
+            case GetInvocation():
+                return self._answer(frame, self._table.get(*self._address(frame), self._caller))
+            case CancelInvocation():
+                return self._answer(frame, self._table.cancel(*self._address(frame), self._caller))
+            case AttachInvocation():
+                return self._attach(frame, self._table.attach(frame.invocation_id, self._caller))
+
+    @property
+    def _has_many_actions(self) -> bool:
+        return len(self._tasks) >= self._settings.max_invocations_per_connection
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task that this socket sees through."""
-        task = asyncio.create_task(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
+        self._tasks[asyncio.create_task(self._disown_after(work))] = None
+
+    async def _disown_after(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await work
+        finally:
+            del self._tasks[task]
 
     async def _see_through(self, frame: Action, action: Coroutine[Any, Any, None]) -> None:
         try:
@@ -229,15 +261,17 @@ class FramedSocket:
         record = invocation.log.record
         self._outbox.post(Accepted(record.invocation_id, record.session_id))
 
-    async def _ask(self, frame: GetInvocation | CancelInvocation) -> None:
-        verb = self._table.get if isinstance(frame, GetInvocation) else self._table.cancel
-        session_id = frame.session_id or self._connection.session_id
-        answer = await verb(frame.invocation_id, session_id, self._caller)
-        self._outbox.post(Result(frame.invocation_id, Raw(answer)))
+    def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str]:
+        return frame.invocation_id, frame.session_id or self._connection.session_id
 
-    async def _attach(self, frame: AttachInvocation) -> None:
-        log = await self._table.attach(frame.invocation_id, self._caller)
-        self._outbox.follow_instead(log, frame.starting_after or 0, action_of(frame))
+    async def _answer(
+        self, frame: GetInvocation | CancelInvocation, verb: Awaitable[bytes]
+    ) -> None:
+        self._outbox.post(Result(frame.invocation_id, Raw(await verb)))
+
+    async def _attach(self, frame: AttachInvocation, log: Awaitable[Log]) -> None:
+        after = frame.starting_after or 0
+        self._outbox.follow_instead(await log, after, action_of(frame))
 
     def _refuse(self, frame: Action, error: InvocationError) -> None:
         session_id = None if isinstance(frame, AttachInvocation) else frame.session_id
@@ -313,6 +347,7 @@ class FramedEndpoint:
 
     def _response(self) -> web.WebSocketResponse:
         return web.WebSocketResponse(
+            autoclose=False,
             autoping=False,  # pings are answered by the outbox, at the pace of the peer
             heartbeat=self._settings.heartbeat or None,
             compress=self._settings.compression,

@@ -252,10 +252,14 @@ def load(target: str | None) -> Served:
     if not module_name or not attribute:
         raise LoadError(f"handler.target must look like package.module:attribute, not {target!r}")
     found: object = _import(module_name, target)
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            raise LoadError(f"handler.target {target!r}: {module_name} has no {attribute!r}")
-        found = getattr(found, name)
+    try:
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except AttributeError as error:
+        problem = f"{module_name} has no {attribute!r}"
+        raise LoadError(f"handler.target {target!r}: {problem}") from error
+    except Exception as error:
+        raise LoadError(f"handler.target {target!r}: {_where_and_what(error)}") from error
     return _as_agent(found, target)
 
 

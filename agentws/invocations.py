@@ -254,41 +254,57 @@ class InvocationTable:
         invocation.task = self._loop.create_task(self._carry(invocation, payload, caller))
         return invocation
 
-    async def get(self, invocation_id: str, session_id: str, caller: Caller) -> bytes:
+    # The verbs look for the invocation when they are called, not when they are awaited: what is
+    # asked of a socket takes effect in its order, however long the store takes (§3).
+
+    def get(self, invocation_id: str, session_id: str, caller: Caller) -> Awaitable[bytes]:
         """Return the record as JSON, or what the agent's own handler returns.
 
         Raises `InvocationError` (`not_found`, or the handler's).
         """
-        log = await self._find(invocation_id, caller)
-        if self._agent.get is not None:
-            return await _ask(self._agent.get, caller.context(invocation_id, session_id))
-        return _existing(log).describe()
+        live = self._live.get(invocation_id)
+        return self._get(live, caller.context(invocation_id, session_id), caller)
 
-    async def cancel(self, invocation_id: str, session_id: str, caller: Caller) -> bytes:
+    def cancel(self, invocation_id: str, session_id: str, caller: Caller) -> Awaitable[bytes]:
         """Cancel an invocation and return the answer as JSON (§5).
 
         The agent's own handler decides first, for any id. Raises `InvocationError` (`not_found`,
         `already_finished`, or the handler's).
         """
-        log = await self._find(invocation_id, caller)
-        if self._agent.cancel is not None:
-            context = caller.context(invocation_id, session_id)
-            return await self._run_errand(self._cancel_by_agent(self._agent.cancel, context))
-        invocation = self._live.get(invocation_id)
-        if invocation is None or _existing(log).ended:
-            raise _already_finished(_existing(log))
-        if not await invocation.cancel():
-            return encode({"invocation_id": invocation_id, "status": "cancelling"})
-        if invocation.log.record.status != "cancelled":
-            raise _already_finished(invocation.log)
-        return encode({"invocation_id": invocation_id, "status": "cancelled"})
+        live = self._live.get(invocation_id)
+        return self._cancel(live, caller.context(invocation_id, session_id), caller)
 
-    async def attach(self, invocation_id: str, caller: Caller) -> Log:
+    def attach(self, invocation_id: str, caller: Caller) -> Awaitable[Log]:
         """Return the log of an invocation, to be followed.
 
         Raises `InvocationError` (`not_found`).
         """
-        return _existing(await self._find(invocation_id, caller))
+        return self._attach(self._live.get(invocation_id), invocation_id, caller)
+
+    async def _get(
+        self, live: Invocation | None, context: InvocationContext, caller: Caller
+    ) -> bytes:
+        log = await self._find(live, context.invocation_id, caller)
+        if self._agent.get is not None:
+            return await _ask(self._agent.get, context)
+        return _existing(log).describe()
+
+    async def _cancel(
+        self, live: Invocation | None, context: InvocationContext, caller: Caller
+    ) -> bytes:
+        log = await self._find(live, context.invocation_id, caller)
+        if self._agent.cancel is not None:
+            return await self._run_errand(self._cancel_by_agent(self._agent.cancel, context))
+        if live is None or _existing(log).ended:
+            raise _already_finished(_existing(log))
+        if not await live.cancel():
+            return _cancel_answer(context, "cancelling")
+        if live.log.record.status != "cancelled":
+            raise _already_finished(live.log)
+        return _cancel_answer(context, "cancelled")
+
+    async def _attach(self, live: Invocation | None, invocation_id: str, caller: Caller) -> Log:
+        return _existing(await self._find(live, invocation_id, caller))
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Admit no more, wait `grace` seconds for what runs, then cancel it (§8).
@@ -361,11 +377,18 @@ class InvocationTable:
             del self._live[invocation.log.record.invocation_id]
             caller.running -= 1
 
-    async def _find(self, invocation_id: str, caller: Caller) -> Log | None:
-        """Return a log, None where there is none. Raises `not_found` for another owner's (§5)."""
-        if (invocation := self._live.get(invocation_id)) is not None:
-            await invocation.claim_settled()
+    async def _find(
+        self, live: Invocation | None, invocation_id: str, caller: Caller
+    ) -> Log | None:
+        """Return a log, None where there is none. Raises `not_found` for another owner's (§5).
+
+        `live` is the invocation of that id that ran here when the caller asked.
+        """
+        if live is not None:
+            await live.claim_settled()
         log = await self._store.find(invocation_id)
+        if log is not None and not log.ended and live is None and invocation_id in self._live:
+            return None  # it was started after the caller had asked
         if log is not None and log.record.owner != caller.owner:
             raise not_found()
         return log
@@ -385,6 +408,10 @@ def _already_finished(log: Log) -> InvocationError:
     return InvocationError(
         "already_finished", f"The invocation has already ended: {log.record.status}"
     )
+
+
+def _cancel_answer(context: InvocationContext, status: str) -> bytes:
+    return encode({"invocation_id": context.invocation_id, "status": status})
 
 
 def _existing(log: Log | None) -> Log:

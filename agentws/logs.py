@@ -1,10 +1,12 @@
 """Log lines: JSON for machines, text for a terminal; each knows the invocation it belongs to."""
 
+import json
 import logging
 import sys
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from pythonjsonlogger.json import JsonFormatter
 
 from agentws.handler import InvocationContext
@@ -33,7 +35,16 @@ class _JsonLines(JsonFormatter):
             "%(levelname)s %(name)s %(message)s",
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp=True,
+            json_serializer=_serialize,
         )
+
+
+def _serialize(fields: object, **_: Any) -> str:
+    """Return a line of JSON whatever was logged: no number that JSON lacks, no lone surrogate."""
+    try:
+        return msgspec.json.encode(fields, enc_hook=str).decode()
+    except Exception:
+        return json.dumps(fields, default=str, skipkeys=True)
 
 
 def configure(level: str, line_format: str) -> None:

@@ -16,7 +16,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 # --- identifiers (§2) -------------------------------------------------------------------------
 
 _ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:-]{1,256}\Z")
-Id = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,256}$"})]
+Id = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": r"^(?!\.+$)[A-Za-z0-9._:-]{1,256}$"})
+]
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?\Z"
 )
@@ -345,7 +347,7 @@ class BadFrame(Exception):
         self.session_id = session_id
 
 
-_frame_decoder: Final = msgspec.json.Decoder(ClientFrame)
+_frame_decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
 
 
 def decode_frame(message: str | bytes) -> ClientFrame:
@@ -358,11 +360,12 @@ def decode_frame(message: str | bytes) -> ClientFrame:
         # msgspec passes over fields that it does not know without looking at their encoding.
         text = message if isinstance(message, str) else message.decode()
         frame = _frame_decoder.decode(text)
-    except msgspec.ValidationError:
-        return _checked(_decode_with_diagnosis(message))
+        _check_ids(frame)
+    except (msgspec.ValidationError, InvocationError):
+        return _decode_with_diagnosis(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadFrame(InvocationError("invalid_json", _why_not_json(error))) from None
-    return _checked(frame)
+    return frame
 
 
 def decode_payload(body: bytes) -> Any:
@@ -378,40 +381,31 @@ def decode_payload(body: bytes) -> Any:
         raise InvocationError("invalid_json", _why_not_json(error)) from None
 
 
-def _checked(frame: ClientFrame) -> ClientFrame:
-    """Apply what the types do not say: the rule of identifiers."""
+def _check_ids(frame: ClientFrame) -> None:
+    """Apply what the types do not say: the rule of identifiers.
+
+    Raises `InvocationError` (`invalid_request`).
+    """
     match frame:
         case Invoke(invocation_id=None, session_id=None):
             pass
         case Invoke():
-            frame.invocation_id = _checked_id(frame, "invocation_id", frame.invocation_id)
-            frame.session_id = _checked_id(frame, "session_id", frame.session_id)
+            frame.invocation_id = given_id("invocation_id", frame.invocation_id)
+            frame.session_id = given_id("session_id", frame.session_id)
         case GetInvocation() | CancelInvocation():
-            frame.invocation_id = _required_id(frame)
-            frame.session_id = _checked_id(frame, "session_id", frame.session_id)
+            frame.invocation_id = _required_id(frame.invocation_id)
+            frame.session_id = given_id("session_id", frame.session_id)
         case AttachInvocation():
-            frame.invocation_id = _required_id(frame)
+            frame.invocation_id = _required_id(frame.invocation_id)
         case Ping() | Pong():
             pass
-    return frame
 
 
-def _checked_id(frame: ClientFrame, name: str, value: str | None) -> str | None:
-    try:
-        return given_id(name, value)
-    except InvocationError as error:
-        raise _bad_request(msgspec.to_builtins(frame), error.message) from None
-
-
-def _required_id(frame: GetInvocation | CancelInvocation | AttachInvocation) -> str:
-    invocation_id = _checked_id(frame, "invocation_id", frame.invocation_id)
+def _required_id(value: str) -> str:
+    invocation_id = given_id("invocation_id", value)
     if invocation_id is None:
-        raise _bad_request(msgspec.to_builtins(frame), "invocation_id is required")
+        raise InvocationError("invalid_request", "invocation_id is required")
     return invocation_id
-
-
-def _bad_request(fields: Mapping[str, object], message: str) -> BadFrame:
-    return _bad_frame(fields, InvocationError("invalid_request", message), fields["action"])
 
 
 def _bad_frame(
@@ -438,9 +432,14 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     if frame_type is None:
         raise _bad_frame(fields, InvocationError("invalid_action", _why_no_action(action)))
     try:
-        return msgspec.convert(fields, frame_type)
+        frame: ClientFrame = msgspec.convert(fields, frame_type)
+        _check_ids(frame)
     except msgspec.ValidationError as error:
-        raise _bad_request(fields, _why_no_field(error)) from None
+        refusal = InvocationError("invalid_request", _why_no_field(error))
+        raise _bad_frame(fields, refusal, action) from None
+    except InvocationError as refusal:
+        raise _bad_frame(fields, refusal, action) from None
+    return frame
 
 
 def _why_not_json(error: Exception) -> str:

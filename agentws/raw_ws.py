@@ -10,7 +10,14 @@ from aiohttp import WSCloseCode, WSMessageTypeError, WSMsgType, web
 from opentelemetry import context as trace_context
 
 from agentws.caller import read_caller
-from agentws.connections import Connection, ConnectionRegistry, Ending, accept
+from agentws.connections import (
+    INSTANT,
+    LAST_TYPES,
+    Connection,
+    ConnectionRegistry,
+    Ending,
+    accept,
+)
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
 from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
@@ -21,11 +28,6 @@ from agentws.telemetry import caller_context
 
 _logger: Final = logging.getLogger("agentws.raw")
 
-_LAST: Final = {WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR}
-
-_INSTANT: Final = 1e-9
-"""A time-out that lets `receive` return what is there, and nothing that is yet to come."""
-
 
 class RawWebSocket(web.WebSocketResponse):
     """aiohttp's socket, which sends with a deadline and knows who closed it."""
@@ -35,8 +37,17 @@ class RawWebSocket(web.WebSocketResponse):
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         """Receive the next message; the last one is noted for the log line."""
         message = await super().receive(timeout)
-        if message.type in _LAST:
+        if message.type in LAST_TYPES:
             self.connection.note_last(message)
+        if message.type is WSMsgType.CLOSE:
+            await self.connection.answer_close(message)
+        return message
+
+    async def __anext__(self) -> Any:
+        """Iterate over messages until the last; aiohttp would also hand out how a peer failed."""
+        message = await self.receive()
+        if message.type in LAST_TYPES:
+            raise StopAsyncIteration
         return message
 
     async def close(
@@ -134,14 +145,13 @@ class RawSocket:
         if self._connection.ended and _tells_of_the_end(error):
             return
         _logger.error("The WebSocket handler raised", exc_info=error)
-        self._connection.note_error("internal_error")
-        await self._connection.close(WSCloseCode.INTERNAL_ERROR, "Internal server error")
+        await self._connection.fail("internal_error", "Internal server error")
 
     async def _read_on(self) -> None:
         """Learn whether the client has closed already, in what the handler left unread."""
         with contextlib.suppress(TimeoutError, RuntimeError):
             while not self._connection.ended:
-                await self._ws.receive(_INSTANT)
+                await self._ws.receive(INSTANT)
 
 
 def _tells_of_the_end(error: BaseException) -> bool:
@@ -181,6 +191,7 @@ class RawEndpoint:
         context = caller.context(new_id(), session_id)
         with self._registry.place() as place:
             ws = RawWebSocket(
+                autoclose=False,
                 heartbeat=self._settings.heartbeat or None,
                 compress=self._settings.compression,
                 max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on

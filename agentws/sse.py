@@ -43,11 +43,10 @@ class EventStream:
 
         Raises `ConnectionError` when the client has left.
         """
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("The client left before the answer")
         response = web.StreamResponse(headers=_HEADERS)
-        deadline = SendDeadline(transport, self._send_timeout)
+        if request.transport is None:
+            raise ConnectionResetError("The client left before the answer")
+        deadline = SendDeadline(request.transport, request.protocol, self._send_timeout)
         try:
             await response.prepare(request)
             while not self._ended:

@@ -101,15 +101,18 @@ class Log:
         if self._held > self._replay_bytes:
             self._trim(self._fastest_position())
         for follower in self._followers:
-            follower.rouse()
+            if follower.position < self.last:
+                follower.rouse()
+            else:  # it asked to start beyond this one
+                follower.taken_bytes = self.written
 
     @property
     def crowded(self) -> bool:
         """Whether the writer is a window ahead of its fastest listener, and should wait."""
         if not self._followers:
             return False
-        taken = max(follower.taken_bytes for follower in self._followers)
-        return self.written - taken > min(WINDOW, self._replay_bytes)
+        lag = min(follower.lag for follower in self._followers)
+        return lag > min(WINDOW, self._replay_bytes)
 
     async def room(self, patience: float) -> None:
         """Wait until the fastest listener has caught up, or for `patience` seconds."""
@@ -155,6 +158,7 @@ class Log:
         self._followers.append(follower)
         if self._deserted:
             self._tell_attendance()
+        self.make_room()
         if self.ended or follower.position < self.last:
             follower.rouse()
 
@@ -229,6 +233,11 @@ class Follower(ABC):
         self._roused = False
         log.join(self)
 
+    @property
+    def lag(self) -> int:
+        """How many bytes were written that this listener wants and has not taken."""
+        return 0 if self.position >= self.log.last else self.log.written - self.taken_bytes
+
     @abstractmethod
     def wake(self) -> None:
         """Take note that there is something to take; called once, until it is taken."""
@@ -253,8 +262,6 @@ class Follower(ABC):
         log = self.log
         self._roused = False
         if self.position >= log.last:
-            self.taken_bytes = log.written  # it may have asked to start beyond the last one
-            log.make_room()
             return ()
         if self.position + 1 < log.first:
             raise ReplayGap(log.first)

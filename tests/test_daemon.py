@@ -1,0 +1,530 @@
+"""The daemon as a process: its start, signals, and the end that nothing can hold up (§8)."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import websockets
+
+from tests.conftest import Client, Frame
+
+ROOT = Path(__file__).parents[1]
+
+PATIENCE = 20.0
+"""Seconds that a process may take to start or end on a busy machine."""
+
+SOON = 3.0
+"""Seconds within which something happens "at once", the end of a process included."""
+
+FIELD = "azure.ai.agentserver.invocations_ws."
+
+
+class Daemon:
+    """A process that serves an agent, and what it writes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.port = 0
+
+    async def line(self, **fields: Any) -> Frame:
+        """Return the next line of its log with these fields."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            while text := await self.process.stdout.readline():
+                line = json.loads(text)
+                assert isinstance(line, dict)
+                if fields.items() <= line.items():
+                    return line
+        raise AssertionError(f"the log ended without {fields}: {await self.complaints()}")
+
+    async def rest(self) -> list[Frame]:
+        """Return the lines of its log up to its end."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            return [json.loads(text) for text in (await self.process.stdout.read()).splitlines()]
+
+    async def listening(self) -> "Daemon":
+        """Wait until it listens."""
+        line = await self.line(logger="agentws.server")
+        self.port = line["port"]
+        return self
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
+        """Open a framed socket."""
+        url = f"ws://127.0.0.1:{self.port}/invocations_ws/ws"
+        async with websockets.connect(url, close_timeout=0.1) as connection:
+            yield Client(connection)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def insist(self, number: signal.Signals) -> None:
+        """Send a signal until it ends, as two that come too close are one."""
+        while self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.send(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), 0.1)
+
+    async def exit_code(self) -> int:
+        """Wait for its end."""
+        async with asyncio.timeout(PATIENCE):
+            # What it writes is read on, or it might wait for that.
+            if self.process.stdout is not None:
+                await self.process.stdout.read()
+            return await self.process.wait()
+
+    async def complaints(self) -> str:
+        """Return what it wrote on stderr."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            return (await self.process.stderr.read()).decode()
+
+
+Start = Callable[..., Awaitable[Daemon]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Make daemons run the source of an agent; keywords set options, such as server__port."""
+    daemons: list[Daemon] = []
+
+    async def start(source: str, port: int = 0, **options: object) -> Daemon:
+        (tmp_path / "agent.py").write_text(HEAD + textwrap.dedent(source))
+        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+        variables = {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1"),
+            *("--port", str(port), "--handler", "agent:agent"),
+            cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(ROOT), **variables},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        daemon = Daemon(process)
+        daemons.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        with contextlib.suppress(ProcessLookupError):
+            daemon.process.kill()
+        await daemon.process.communicate()  # its end is told once its pipes are read
+
+
+HEAD = """\
+import asyncio, logging, sys, threading, time
+from agentws import Agent
+
+agent = Agent()
+log = logging.getLogger("test")
+
+"""
+
+ECHO = """\
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        return payload
+"""
+
+FOREVER = """\
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        log.info("entered")
+        await asyncio.Event().wait()
+"""
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+
+
+# --- start and end ----------------------------------------------------------------------------
+
+
+@SIGNALS
+async def test_it_serves_until_a_signal_and_exits_with_0(
+    start: Start, number: signal.Signals
+) -> None:
+    daemon = await start(ECHO)
+    line = await daemon.line(logger="agentws.server")
+    assert line.keys() >= {"timestamp", "level", "logger", "message", "host", "port"}
+    assert (line["level"], line["host"]) == ("INFO", "127.0.0.1")
+    daemon.port = line["port"]
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke", payload=1))["payload"] == 1
+        daemon.send(number)
+        frame = await client.receive()
+        assert (frame["type"], frame["reason"]) == ("going_away", "shutdown")
+        assert await client.closed() == 1001
+    assert await daemon.exit_code() == 0
+    assert await daemon.complaints() == ""
+
+
+async def test_the_log_is_json_with_the_fields_flat(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                log.info("hello", extra={"colour": "red"})
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        await client.ask(action="invoke", invocation_id="i", session_id="s")
+    line = await daemon.line(logger="test")
+    assert (line["message"], line["colour"]) == ("hello", "red")
+    assert (line["invocation_id"], line["session_id"]) == ("i", "s")
+    line = await daemon.line(logger="agentws.connection")
+    assert set(line) == {
+        "timestamp",
+        "level",
+        "logger",
+        "message",
+        FIELD + "session_id",
+        FIELD + "close_code",
+        FIELD + "duration_ms",
+    }
+    assert line[FIELD + "close_code"] == 1000
+
+
+async def test_a_running_invocation_may_finish_after_the_signal(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                for number in range(5):
+                    yield number
+                    await asyncio.sleep(0.05)
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        assert (await client.receive())["sequence_number"] == 1
+        daemon.send(signal.SIGTERM)
+        types: list[str] = []
+        while not types or types[-1] != "stream_end":
+            types.append((await client.receive())["type"])
+        assert types.count("stream_chunk") == 4
+    assert await daemon.exit_code() == 0
+
+
+# --- a second signal --------------------------------------------------------------------------
+
+
+@SIGNALS
+async def test_a_second_signal_ends_it_at_once(start: Start, number: signal.Signals) -> None:
+    daemon = await (await start(FOREVER, server__shutdown_grace=600)).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        await daemon.line(message="entered")
+        daemon.send(number)
+        await client.until(type="going_away")
+        async with asyncio.timeout(SOON):
+            await daemon.insist(number)
+    assert await daemon.exit_code() == 128 + number
+
+
+@SIGNALS
+@pytest.mark.parametrize("blocking", ["time.sleep(600)", "while True: pass"])
+async def test_a_second_signal_ends_it_while_a_handler_blocks_the_loop(
+    start: Start, number: signal.Signals, blocking: str
+) -> None:
+    daemon = await (
+        await start(
+            f"""\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                log.info("entered")
+                {blocking}
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        await daemon.line(message="entered")
+        async with asyncio.timeout(SOON):
+            await daemon.insist(number)
+    assert await daemon.exit_code() == 128 + number
+
+
+async def test_a_second_signal_ends_it_while_nobody_reads_its_log(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                while True:
+                    log.info("x" * 1000)
+            """
+        )
+    ).listening()
+    assert daemon.process.stdout is not None
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        await until_it_sleeps(daemon)  # the pipe is full
+        async with asyncio.timeout(SOON):
+            await daemon.insist(signal.SIGTERM)
+    assert await daemon.exit_code() == 143
+
+
+async def until_it_sleeps(daemon: Daemon) -> None:
+    """Wait until the process has used no processor time for a while."""
+
+    def used() -> list[str]:
+        return (
+            Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        )
+
+    async with asyncio.timeout(PATIENCE):
+        before = used()
+        while True:
+            await asyncio.sleep(0.3)
+            if used() == before:
+                return
+            before = used()
+
+
+async def test_it_exits_with_0_although_nobody_is_left_to_read_its_log(start: Start) -> None:
+    daemon = await (await start(ECHO)).listening()
+    transport = daemon.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined] # noqa: SLF001
+    transport.close()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke", payload=1))["payload"] == 1
+    daemon.send(signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE):
+        assert await daemon.process.wait() == 0
+
+
+# --- what cannot hold it up -------------------------------------------------------------------
+
+STUBBORN = {
+    "a handler that swallows its cancellation": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            log.info("entered")
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except BaseException:
+                    pass
+        """,
+    "a generator that swallows its cancellation": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            while True:
+                try:
+                    log.info("entered")
+                    yield 1
+                    await asyncio.Event().wait()
+                except BaseException:
+                    pass
+        """,
+    "a thread of a handler": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            threading.Thread(target=time.sleep, args=[600]).start()
+            log.info("entered")
+        """,
+    "a function in a worker thread": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            log.info("entered")
+            await asyncio.to_thread(time.sleep, 600)
+        """,
+    "a task that nobody awaits": """\
+        async def child():
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except BaseException:
+                    pass
+
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            agent.child = asyncio.create_task(child())
+            log.info("entered")
+        """,
+    "a shutdown handler that hangs": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            log.info("entered")
+
+        @agent.shutdown_handler
+        async def stop():
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except BaseException:
+                    pass
+        """,
+    "a shutdown handler that raises": """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            log.info("entered")
+
+        @agent.shutdown_handler
+        async def stop():
+            raise SystemExit(7)
+        """,
+}
+
+
+@pytest.mark.parametrize("source", STUBBORN.values(), ids=STUBBORN)
+async def test_nothing_holds_it_past_its_grace(start: Start, source: str) -> None:
+    daemon = await (await start(source, server__shutdown_grace=0.1)).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        await daemon.line(message="entered")
+        started = time.monotonic()
+        daemon.send(signal.SIGTERM)
+        assert await daemon.exit_code() == 0
+        assert time.monotonic() - started < 0.1 + 1 + 3 + SOON
+
+
+@pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt()"])
+@pytest.mark.parametrize("place", ["task", "callback"])
+@pytest.mark.parametrize("with_uvloop", [True, False])
+async def test_what_a_child_of_a_handler_raises_does_not_end_it(
+    start: Start, tmp_path: Path, error: str, place: str, with_uvloop: bool
+) -> None:
+    if not with_uvloop:
+        (tmp_path / "uvloop.py").write_text("raise ImportError")
+    daemon = await (
+        await start(
+            f"""\
+            def fail():
+                log.info("failing")
+                raise {error}
+
+            async def child():
+                fail()
+
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                if payload == "task":
+                    agent.child = asyncio.create_task(child())
+                elif payload == "callback":
+                    asyncio.get_running_loop().call_soon(fail)
+                return payload
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        for _ in range(3):
+            assert (await client.ask(action="invoke", payload=place))["payload"] == place
+            await daemon.line(message="failing")
+            assert (await client.ask(action="invoke", payload=1))["payload"] == 1
+    daemon.send(signal.SIGTERM)
+    assert await daemon.exit_code() == 0
+
+
+async def test_a_handler_that_raises_system_exit_does_not_end_it(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                sys.exit(3)
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        for _ in range(2):
+            assert (await client.ask(action="invoke"))["error"]["code"] == "internal_error"
+    daemon.send(signal.SIGTERM)
+    assert await daemon.exit_code() == 0
+
+
+# --- a start that fails -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ValueError('no database')", "SystemExit(0)", "SystemExit(7)", "asyncio.CancelledError()"],
+)
+async def test_a_startup_handler_that_raises_ends_it_with_1(start: Start, error: str) -> None:
+    daemon = await start(
+        f"""\
+        @agent.startup_handler
+        async def begin():
+            raise {error}
+        """
+    )
+    lines = await daemon.rest()
+    assert await daemon.exit_code() == 1
+    assert [line for line in lines if line["level"] == "ERROR" and "startup" in line["message"]]
+    assert await daemon.complaints() == ""
+
+
+async def test_a_port_that_is_taken_ends_it_with_2_and_one_sentence(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        daemon = await start(ECHO, port=port)
+        assert await daemon.exit_code() == 2
+    complaints = await daemon.complaints()
+    assert complaints.startswith("agentws: ")
+    assert f"127.0.0.1 port {port}" in complaints
+    assert len(complaints.splitlines()) == 1
+
+
+@SIGNALS
+async def test_a_signal_during_a_slow_start_ends_it_with_0(
+    start: Start, number: signal.Signals
+) -> None:
+    daemon = await start(
+        """\
+        @agent.startup_handler
+        async def begin():
+            log.info("starting")
+            await asyncio.sleep(600)
+        """
+    )
+    await daemon.line(message="starting")
+    started = time.monotonic()
+    daemon.send(number)
+    assert await daemon.exit_code() == 0
+    assert time.monotonic() - started < SOON
+    assert await daemon.complaints() == ""
+
+
+async def test_a_second_signal_during_a_start_that_blocks_ends_it(start: Start) -> None:
+    daemon = await start(
+        """\
+        @agent.startup_handler
+        async def begin():
+            log.info("starting")
+            time.sleep(600)
+        """
+    )
+    await daemon.line(message="starting")
+    async with asyncio.timeout(SOON):
+        await daemon.insist(signal.SIGTERM)
+    assert await daemon.exit_code() == 143
+
+
+async def test_probes_answer_while_it_runs(start: Start) -> None:
+    daemon = await (await start(ECHO)).listening()
+    async with aiohttp.ClientSession() as session:
+        for path in ("readiness", "liveness"):
+            async with session.get(f"http://127.0.0.1:{daemon.port}/{path}") as answer:
+                assert answer.status == 200
+    line = await daemon.line(logger="agentws.access")
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/readiness", 200)

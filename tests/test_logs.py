@@ -1,0 +1,198 @@
+"""Log lines: what stands in them, and where they go."""
+
+import asyncio
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agentws.handler import InvocationContext
+from agentws.logs import configure, current_invocation
+
+Line = dict[str, Any]
+
+LOGGER = logging.getLogger("some.agent")
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    """Let a test configure the logging of the process, and put it back as it was."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers
+    root.handlers = []
+    yield
+    logging.captureWarnings(False)
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[Line]:
+    """Return the lines that were written since the last time."""
+    written = capsys.readouterr()
+    assert written.err == ""
+    *found, rest = written.out.split("\n")
+    assert rest == ""
+    return [json.loads(line, parse_constant=refuse_constant) for line in found]
+
+
+def test_a_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    LOGGER.warning("It is %d o'clock", 5)
+    (line,) = lines(capsys)
+    age = datetime.now(UTC) - datetime.fromisoformat(line.pop("timestamp"))
+    assert timedelta(0) <= age < timedelta(minutes=1)
+    assert line == {"level": "WARNING", "logger": "some.agent", "message": "It is 5 o'clock"}
+
+
+def test_fields_stand_flat_beside_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    fields = {"azure.ai.close_code": 1000, "duration_ms": 1.5, "nested": {"a": [1]}, "none": None}
+    LOGGER.info("closed", extra=fields)
+    (line,) = lines(capsys)
+    assert {name: line[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        datetime.now(UTC),
+        ValueError("x"),
+        {1, 2},
+        b"\xff",
+        "\ud800",
+        float("nan"),
+        [float("inf")],
+        2**100,
+        {("a", "tuple"): 1},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_line_is_json_whatever_its_fields(
+    capsys: pytest.CaptureFixture[str], value: object
+) -> None:
+    configure("info", "json")
+    LOGGER.info("odd", extra={"value": value})
+    (line,) = lines(capsys)
+    assert line["message"] == "odd"
+
+
+@pytest.mark.parametrize("message", ["one\ntwo\r\nthree", "é \U0001f600 \u2028", "\ud800\n"])
+def test_a_message_is_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
+    configure("info", "json")
+    LOGGER.info(message)
+    (line,) = lines(capsys)
+    assert line["message"] == message
+
+
+def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    try:
+        raise LookupError("no model")
+    except LookupError:
+        LOGGER.exception("It failed")
+    (line,) = lines(capsys)
+    assert line["message"] == "It failed"
+    assert line["exc_info"].startswith("Traceback")
+    assert line["exc_info"].endswith("LookupError: no model")
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["DEBUG", "INFO", "WARNING", "ERROR"]),
+        ("info", ["INFO", "WARNING", "ERROR"]),
+        ("warning", ["WARNING", "ERROR"]),
+        ("ERROR", ["ERROR"]),
+    ],
+)
+def test_lines_below_the_level_are_not_written(
+    capsys: pytest.CaptureFixture[str], level: str, written: list[str]
+) -> None:
+    configure(level, "json")
+    LOGGER.debug("m")
+    LOGGER.info("m")
+    LOGGER.warning("m")
+    LOGGER.error("m")
+    assert [line["level"] for line in lines(capsys)] == written
+
+
+def test_text_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    LOGGER.info("It is %d o'clock", 5)
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d INFO    some\.agent: It is 5 o'clock\n", capsys.readouterr().out
+    )
+
+
+def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    configure("info", "json")
+    LOGGER.info("once")
+    assert [line["message"] for line in lines(capsys)] == ["once"]
+
+
+def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("Mind the gap", UserWarning, stacklevel=1)
+    (line,) = lines(capsys)
+    assert (line["level"], line["logger"]) == ("WARNING", "py.warnings")
+    assert "UserWarning: Mind the gap" in line["message"]
+
+
+# Inside an invocation
+
+
+async def test_lines_tell_in_which_invocation_they_were_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json")
+    both_run = asyncio.Barrier(2)
+
+    async def serve(invocation_id: str, logger: logging.Logger) -> None:
+        current_invocation.set(InvocationContext(invocation_id, f"session of {invocation_id}"))
+        await both_run.wait()
+        logger.info("inside")
+        await asyncio.create_task(deeper(logger))
+
+    async def deeper(logger: logging.Logger) -> None:
+        logger.info("deeper")
+
+    LOGGER.info("before")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve("a", logging.getLogger("one")))
+        tasks.create_task(serve("b", logging.getLogger("another.one")))
+    LOGGER.info("after")
+
+    told = {
+        (line["logger"], line["message"], line.get("invocation_id"), line.get("session_id"))
+        for line in lines(capsys)
+    }
+    assert told == {
+        ("some.agent", "before", None, None),
+        ("one", "inside", "a", "session of a"),
+        ("one", "deeper", "a", "session of a"),
+        ("another.one", "inside", "b", "session of b"),
+        ("another.one", "deeper", "b", "session of b"),
+        ("some.agent", "after", None, None),
+    }
+
+
+def test_outside_of_an_invocation_the_fields_are_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json")
+    LOGGER.info("outside")
+    (line,) = lines(capsys)
+    assert not {"invocation_id", "session_id"} & line.keys()
