@@ -46,6 +46,9 @@ from agentws.stores import Log
 READ_BURST: Final = 256
 """How many messages of one socket are read before others have their turn."""
 
+MOST_WAITING_ACTIONS: Final = 1024
+"""How many actions of one socket may wait for their answers, where handlers take their time."""
+
 AGE_WARNING: Final = 30.0
 """How many seconds before its maximal age a socket is told of it (§8)."""
 
@@ -236,7 +239,7 @@ class FramedSocket:
 
     @property
     def _has_many_actions(self) -> bool:
-        return len(self._tasks) >= self._settings.max_invocations_per_connection
+        return len(self._tasks) >= MOST_WAITING_ACTIONS
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task that this socket sees through."""

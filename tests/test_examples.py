@@ -1,0 +1,126 @@
+"""Each example does what it is there for."""
+
+import asyncio
+import json
+from array import array
+from typing import Any
+
+import aiohttp
+import pytest
+import websockets
+
+from agentws.handler import load
+from tests.conftest import PATIENCE, Running, Serve
+
+
+async def streamed(server: Running, payload: Any) -> list[Any]:
+    async with server.connect() as client:
+        await client.send(action="invoke", payload=payload)
+        chunks = []
+        while (frame := await client.receive())["type"] == "stream_chunk":
+            chunks.append(frame["payload"])
+        assert frame["type"] == "stream_end"
+        return chunks
+
+
+async def test_echo_answers_with_what_it_got(serve: Serve) -> None:
+    server = await serve(load("examples.echo:agent"))
+    async with server.connect() as client:
+        assert (await client.ask(action="invoke", payload=[1]))["payload"] == [1]
+
+
+async def test_streaming_yields_the_words(serve: Serve) -> None:
+    server = await serve(load("examples.streaming:agent"))
+    tokens = await streamed(server, {"message": "one two", "delay": 0})
+    assert tokens == [{"token": "one"}, {"token": "two"}]
+
+
+async def test_streaming_tells_what_is_wrong(serve: Serve) -> None:
+    server = await serve(load("examples.streaming:agent"))
+    async with server.connect() as client:
+        frame = await client.ask(action="invoke", payload={})
+    assert frame["error"]["code"] == "no_message"
+
+
+async def test_a_long_job_is_polled_and_cancelled(serve: Serve) -> None:
+    server = await serve(load("examples.long_job:agent"))
+    async with server.connect() as client:
+        await client.ask(action="invoke", invocation_id="job", background=True)
+        poll = await client.ask(action="get_invocation", invocation_id="job")
+        assert 0 <= poll["payload"]["progress"] < 1
+        cancelled = await client.ask(action="cancel_invocation", invocation_id="job")
+        assert cancelled["payload"]["status"] == "cancelled"
+        gone = await client.ask(action="get_invocation", invocation_id="job")
+        assert gone["error"]["code"] == "not_running"
+
+
+async def test_sessions_are_conversations_of_their_own(serve: Serve) -> None:
+    server = await serve(load("examples.sessions:agent"))
+    async with server.connect() as client:
+        for session, message, turn in (("a", "hello", 1), ("b", "hi", 1), ("a", "again", 2)):
+            frame = await client.ask(
+                action="invoke", session_id=session, payload={"message": message}
+            )
+            assert frame["payload"]["turn"] == turn
+        assert frame["payload"]["so_far"] == ["hello", "again"]
+
+
+async def test_both_ways_answers_on_all_three_ways_in(serve: Serve) -> None:
+    server = await serve(load("examples.both_ways:agent"))
+    assert await streamed(server, {"message": "a b"}) == ["A", "B"]
+    async with websockets.connect(f"{server.ws}/invocations_ws") as raw:
+        await raw.send("hello")
+        assert await raw.recv() == "HELLO"
+        await raw.send("bye")
+        await raw.wait_closed()
+        assert raw.close_code == 1000
+    async with aiohttp.ClientSession(server.http) as session:
+        accept = {"Accept": "application/json"}
+        async with session.post("/invocations", json={"message": "a"}, headers=accept) as answer:
+            assert await answer.json() == ["A"]
+        async with session.get("/invocations/docs/openapi.json") as answer:
+            assert (await answer.json())["info"]["title"] == "Shout"
+
+
+async def test_audio_hears_and_speaks_at_the_same_time(serve: Serve) -> None:
+    server = await serve(load("examples.audio:agent"))
+    said = [array("h", [number * 2] * 320).tobytes() for number in range(1, 31)]
+    async with websockets.connect(f"{server.ws}/invocations_ws") as call:
+        heard = asyncio.create_task(listen(call, len(said)))
+        for frame in said:
+            await call.send(frame)
+        async with asyncio.timeout(PATIENCE):
+            frames = await heard
+    silence, voice = frames[:10], frames[10:]
+    assert set(silence) == {bytes(640)}
+    assert [array("h", frame)[0] for frame in voice] == list(range(1, 21))
+
+
+async def listen(call: Any, count: int) -> list[bytes]:
+    return [await call.recv() for _ in range(count)]
+
+
+async def test_framework_streams_the_models_events(serve: Serve) -> None:
+    server = await serve(load("examples.framework:agent"))
+    assert await streamed(server, {"prompt": "one two"}) == [
+        {"token": "two"},
+        {"token": "one"},
+        {"usage": {"input_tokens": 2, "output_tokens": 2}},
+    ]
+
+
+async def test_sdk_style_streams(serve: Serve) -> None:
+    server = await serve(load("examples.sdk_style:app"))
+    assert await streamed(server, {"message": "a b"}) == [{"token": "a"}, {"token": "b"}]
+
+
+@pytest.mark.parametrize("name", ["echo:agent", "framework:agent", "sdk_style:app"])
+async def test_http_reaches_them_as_well(serve: Serve, name: str) -> None:
+    server = await serve(load(f"examples.{name}"))
+    payload = {"message": "a", "prompt": "a"}
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post("/invocations", data=json.dumps(payload)) as answer,
+    ):
+        assert answer.status == 200
+        assert await answer.read()
