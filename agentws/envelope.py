@@ -46,6 +46,13 @@ _CODES: Final = {
 """Under which code an error of aiohttp's own is answered."""
 
 
+class UnreadableBody(InvocationError):
+    """A body that breaks off or is not encoded as it says; the connection cannot be used on."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid_request", "The body is not encoded as it says")
+
+
 class AgentAnswer(Exception):
     """An HTTP error that the agent raised by itself, to be answered as it is."""
 
@@ -102,6 +109,8 @@ def error_response(error: InvocationError) -> web.Response:
     response.headers[ERROR_SOURCE_HEADER] = error_source(error)
     if error.status in (429, 503):
         response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+    if isinstance(error, UnreadableBody):
+        response.force_close()
     if isinstance(error, UpgradeRequired):
         response.headers[hdrs.UPGRADE] = "websocket"
         response.headers[hdrs.SEC_WEBSOCKET_VERSION] = "13"

@@ -138,8 +138,9 @@ class InvocationWebSocketHandler(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, arguments in _METHODS.items():
-            if name in vars(cls):
-                _check_call(vars(cls)[name], f"{name} method", ("self", *arguments))
+            method = getattr(cls, name)
+            if method is not getattr(InvocationWebSocketHandler, name):
+                _check_call(method, f"{name} method", ("self", *arguments))
 
     @abstractmethod
     async def handle_websocket(
@@ -316,7 +317,11 @@ def _as_agent(found: object, target: str) -> Served:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it cannot be told)"
+    return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 def _agent_of(function: Callable[..., Any]) -> Agent:

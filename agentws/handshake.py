@@ -36,7 +36,8 @@ class UpgradeRequired(InvocationError):
 def require_upgrade(request: web.BaseRequest) -> None:
     """Raise `UpgradeRequired` unless the request opens a WebSocket (RFC 6455 §4.2.1)."""
     headers = request.headers
-    connection = {token.strip() for token in headers.get(hdrs.CONNECTION, "").lower().split(",")}
+    options = ",".join(headers.getall(hdrs.CONNECTION, ())).lower().split(",")
+    connection = {option.strip() for option in options}
     if headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket" or "upgrade" not in connection:
         raise UpgradeRequired("This route speaks WebSocket only")
     if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != _WEBSOCKET_VERSION:

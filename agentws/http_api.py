@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from agentws.caller import read_caller
-from agentws.envelope import encoded_response, json_response
+from agentws.envelope import UnreadableBody, encoded_response, json_response
 from agentws.handshake import (
     INVOCATION_ID,
     REQUEST_ID,
@@ -154,7 +154,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             if len(body) > limit:
                 raise too_large
     except web.RequestPayloadError as error:
-        raise InvocationError("invalid_request", "The body is not encoded as it says") from error
+        request.content.feed_eof()  # aiohttp would read on, fail again, and log that as ours
+        raise UnreadableBody from error
     return bytes(body)
 
 

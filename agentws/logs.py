@@ -1,8 +1,10 @@
 """Log lines: JSON for machines, text for a terminal; each knows the invocation it belongs to."""
 
+import io
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -39,7 +41,7 @@ class _JsonLines(JsonFormatter):
         )
 
 
-def _serialize(fields: object, **_: Any) -> str:
+def _serialize(fields: Mapping[str, object], **_: Any) -> str:
     """Return a line of JSON whatever was logged: no number that JSON lacks, no lone surrogate."""
     try:
         return msgspec.json.encode(fields, enc_hook=str).decode()
@@ -52,6 +54,8 @@ def configure(level: str, line_format: str) -> None:
 
     `level` is a name such as `info`; `line_format` is `json` or `text`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a line is written whatever is in it
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(InvocationFilter())
     handler.setFormatter(_JsonLines() if line_format == "json" else _text_lines())

@@ -442,6 +442,10 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     return frame
 
 
+_LONGEST_ECHO: Final = 64
+"""How many characters of a wrong value are told back."""
+
+
 def _why_not_json(error: Exception) -> str:
     match error:
         case RecursionError():
@@ -460,7 +464,7 @@ def _why_no_action(action: object) -> str:
         case None:
             return f"action is missing; expected one of {known}"
         case str():
-            return f"Unknown action {action[:64]!r}; expected one of {known}"
+            return f"Unknown action {action[:_LONGEST_ECHO]!r}; expected one of {known}"
         case _:
             return f"action must be a string, one of {known}"
 
@@ -470,7 +474,7 @@ def _why_no_field(error: msgspec.ValidationError) -> str:
     what, _, path = str(error).partition(" - at `$.")
     if not path:  # "Object missing required field `name`"
         return what.replace("Object missing required", "Missing")
-    return f"{path.rstrip('`')}: {what[:1].lower()}{what[1:]}"
+    return f"{path.rstrip('`')}: {what[:1].lower()}{what[1:_LONGEST_ECHO]}"
 
 
 # --- frames from the server (§4) --------------------------------------------------------------

@@ -83,7 +83,7 @@ Serve = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start servers, `await serve(agent, websocket={...}, ...)`, that are drained at the end."""
+    """Start servers for agents, with sections of settings; they are drained at the end."""
     servers: list[Server] = []
 
     async def start(agent: Served, /, **sections: Any) -> Running:
@@ -135,5 +135,3 @@ async def log_lines() -> AsyncIterator[LogLines]:
     yield handler
     root.removeHandler(handler)
     root.setLevel(level)
-
-

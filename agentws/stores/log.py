@@ -85,6 +85,19 @@ class Log:
         """The chunks from `first` to `last`."""
         return tuple(self._chunks[self._dropped :]) if self._chunks else ()
 
+    @property
+    def retained(self) -> tuple[bytes, ...]:
+        """The newest of the chunks held, as many as the bound allows: what outlives the listeners.
+
+        Until the end, more may be held for a listener that has yet to take it.
+        """
+        held, size = self.held, self._held
+        surplus = 0
+        while size > self._replay_bytes:
+            size -= len(held[surplus])
+            surplus += 1
+        return held[surplus:]
+
     def describe(self) -> bytes:
         """Return the record as JSON, as `get_invocation` answers it (§5)."""
         stream = StreamState(self.first, self.last) if self.record.streams else None

@@ -50,7 +50,9 @@ class MemoryStore:
 
     async def finish(self, log: Log) -> None:
         """See `Store.finish`."""
-        kept = _Retained(log.record, log.held, log.first, time.monotonic() + self._retention)
+        chunks = log.retained
+        expires_at = time.monotonic() + self._retention
+        kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)
         self._entries[log.record.invocation_id] = kept
         self._retained.append(kept)
         if len(self._retained) > self._max_retained:

@@ -1,0 +1,178 @@
+"""Agents that own their socket and their HTTP answers."""
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+import websockets
+from aiohttp import web
+
+from agentws import InvocationContext, InvocationError, InvocationWebSocketHandler
+from tests.conftest import PATIENCE, Serve
+
+Socket = web.WebSocketResponse
+
+
+class SocketOnly(InvocationWebSocketHandler):
+    async def handle_websocket(self, ws: Socket, context: InvocationContext) -> None:
+        async for message in ws:
+            await ws.send_str(message.data.upper())
+
+
+class Everything(SocketOnly):
+    async def handle(self, request: web.Request, context: InvocationContext) -> web.StreamResponse:
+        match (await request.json())["do"]:
+            case "answer":
+                ids = [context.invocation_id, context.session_id, context.transport]
+                return web.json_response(ids, status=201)
+            case "refuse":
+                raise web.HTTPConflict(text="as it is", headers={"x-mine": "yes"})
+            case "fail":
+                raise RuntimeError("secret")
+            case "err":
+                raise InvocationError("mine", "told", status=422)
+            case _:
+                return "no response"  # type: ignore[return-value]
+
+    async def get(
+        self, invocation_id: str, request: web.Request, context: InvocationContext
+    ) -> web.StreamResponse:
+        return web.Response(text=f"get {invocation_id} {context.invocation_id}")
+
+    async def cancel(
+        self, invocation_id: str, request: web.Request, context: InvocationContext
+    ) -> web.StreamResponse:
+        return web.Response(text=f"cancel {invocation_id}")
+
+    async def get_openapi(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"openapi": "3.1.0"})
+
+
+async def test_the_socket_is_the_handlers(serve: Serve) -> None:
+    server = await serve(SocketOnly())
+    async with websockets.connect(f"{server.ws}/invocations_ws") as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "HELLO"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/invocations"),
+        ("GET", "/invocations/x"),
+        ("POST", "/invocations/x/cancel"),
+        ("GET", "/invocations/docs/openapi.json"),
+        ("GET", "/invocations_ws/docs/openapi.json"),
+    ],
+)
+async def test_what_is_not_overridden_is_not_found(serve: Serve, method: str, path: str) -> None:
+    server = await serve(SocketOnly())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.request(method, path) as answer,
+    ):
+        assert answer.status == 404
+        assert (await answer.json())["error"]["code"] == "not_found"
+
+
+async def test_the_framed_socket_runs_nothing(serve: Serve) -> None:
+    server = await serve(SocketOnly())
+    async with server.connect() as client:
+        frame = await client.ask(action="invoke")
+    assert frame["error"]["code"] == "not_implemented"
+
+
+async def test_the_methods_answer(serve: Serve) -> None:
+    server = await serve(Everything())
+    async with aiohttp.ClientSession(server.http) as session:
+        headers = {"x-agent-invocation-id": "i"}
+        url = "/invocations?agent_session_id=s"
+        async with session.post(url, json={"do": "answer"}, headers=headers) as answer:
+            assert answer.status == 201
+            assert await answer.json() == ["i", "s", "http"]
+            assert answer.headers["x-agent-invocation-id"] == "i"
+            assert answer.headers["x-agent-session-id"] == "s"
+        async with session.get("/invocations/i") as answer:
+            assert await answer.text() == "get i i"
+        async with session.post("/invocations/i/cancel") as answer:
+            assert await answer.text() == "cancel i"
+        async with session.get("/invocations/docs/openapi.json") as answer:
+            assert await answer.json() == {"openapi": "3.1.0"}
+        async with session.get("/invocations/..%20") as answer:
+            assert answer.status == 400
+
+
+async def test_an_http_exception_passes_through(serve: Serve) -> None:
+    server = await serve(Everything())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post("/invocations", json={"do": "refuse"}) as answer,
+    ):
+        assert (answer.status, await answer.text()) == (409, "as it is")
+        assert answer.headers["x-mine"] == "yes"
+        assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("do", "status", "code"),
+    [
+        ("fail", 500, "internal_error"),
+        ("nonsense", 500, "internal_error"),
+        ("err", 422, "mine"),
+    ],
+)
+async def test_errors_are_answered_in_the_envelope(
+    serve: Serve, do: str, status: int, code: str
+) -> None:
+    server = await serve(Everything())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post("/invocations", json={"do": do}) as answer,
+    ):
+        assert answer.status == status
+        text = await answer.text()
+    assert json.loads(text)["error"]["code"] == code
+    assert "secret" not in text
+
+
+def test_a_method_that_is_not_async_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match="handle_websocket method must be an async function"):
+
+        class NotAsync(InvocationWebSocketHandler):
+            def handle_websocket(self, ws: Socket, context: Any) -> None:  # type: ignore[override]
+                pass
+
+
+def test_a_method_with_other_arguments_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match="get method"):
+
+        class Short(SocketOnly):
+            async def get(self, request: web.Request) -> web.Response:  # type: ignore[override]
+                return web.Response()
+
+
+async def test_a_drain_waits_for_an_answer_and_refuses_the_next(serve: Serve) -> None:
+    entered, finish = asyncio.Event(), asyncio.Event()
+
+    class Slow(SocketOnly):
+        async def handle(
+            self, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            entered.set()
+            await finish.wait()
+            return web.Response(text="done")
+
+    server = await serve(Slow(), server={"shutdown_grace": PATIENCE})
+    async with aiohttp.ClientSession(server.http) as session:
+        first = asyncio.create_task(session.post("/invocations"))
+        await entered.wait()
+        drain = asyncio.create_task(server.server.drain())
+        await asyncio.sleep(0)
+        async with session.post("/invocations") as refused:
+            assert refused.status == 503
+            assert (await refused.json())["error"]["code"] == "shutting_down"
+        finish.set()
+        assert await (await first).text() == "done"
+        await drain

@@ -1,0 +1,144 @@
+"""Modules written for the SDK run, by themselves and by `handler.target`."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import websockets
+
+from agentws import InvocationContext, InvocationError
+from agentws.compat import (
+    InvocationWSAgentServerHost,
+    InvocationWSContext,
+    InvocationWSError,
+)
+from agentws.handler import load
+from tests.conftest import PATIENCE, Client
+
+ROOT = Path(__file__).parents[1]
+
+MODULE = """
+from agentws.compat import InvocationWSAgentServerHost
+
+app = InvocationWSAgentServerHost(ws_ping_interval=7, graceful_shutdown_timeout=3)
+
+
+@app.ws_invoke_handler
+async def invoke(payload, context):
+    return {"session": context.session_id}
+
+
+app.run(port=9)
+"""
+
+
+@asynccontextmanager
+async def running(*command: str, **variables: str) -> AsyncIterator[str]:
+    """Run a daemon and yield its port; it must end well."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        match = re.search(rb'"port":(\d+)', await process.stdout.readline())
+    assert match is not None
+    yield match[1].decode()
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("examples/sdk_style.py",),
+        ("-m", "agentws", "serve", "--handler", "examples.sdk_style:app"),
+    ],
+)
+async def test_a_module_runs_by_itself_and_by_target(command: tuple[str, ...]) -> None:
+    async with running(*command, AGENTWS_SERVER__PORT="0") as port:
+        url = f"ws://127.0.0.1:{port}/invocations_ws/ws"
+        async with websockets.connect(url) as connection:
+            client = Client(connection)
+            frame = await client.ask(action="invoke", payload={"message": "hello"})
+            assert frame["payload"] == {"token": "hello"}
+            await client.until(type="stream_end")
+            frame = await client.ask(action="invoke", payload={})
+            assert frame["error"]["code"] == "no_message"
+
+
+def check(folder: Path, *options: str, **variables: str) -> dict[str, tuple[str, str]]:
+    """Return value and origin of each setting as `agentws check` tells them."""
+    (folder / "sdk_module.py").write_text(MODULE)
+    done = subprocess.run(
+        [sys.executable, "-m", "agentws", "check", *options],
+        cwd=folder,
+        env={**os.environ, "AGENTWS_HANDLER__TARGET": "sdk_module:app", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    return {row[0]: (row[1], row[2].strip()) for row in rows}
+
+
+def test_its_keyword_arguments_are_settings(tmp_path: Path) -> None:
+    rows = check(tmp_path)
+    assert rows["websocket.app_ping_interval"] == ("7", "program")
+    assert rows["server.shutdown_grace"] == ("3", "program")
+
+
+def test_file_and_environment_rank_above_them(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[websocket]\napp_ping_interval = 8\n")
+    rows = check(
+        tmp_path,
+        "--config",
+        str(config),
+        AGENTSERVER_GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS="4",
+    )
+    assert rows["websocket.app_ping_interval"][0] == "8"
+    assert rows["server.shutdown_grace"][0] == "4"
+
+
+def test_run_returns_while_a_daemon_imports_the_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_module.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert isinstance(load("imported_module:app"), InvocationWSAgentServerHost)
+
+
+@pytest.mark.parametrize("problem", ["PORT", "taken"])
+def test_a_start_that_fails_is_one_sentence(problem: str) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = "many" if problem == "PORT" else str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "examples/sdk_style.py"],
+            cwd=ROOT,
+            env={**os.environ, "PORT": port},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(r"agentws: [^\n]*\n", done.stderr)
+    assert ("PORT" if problem == "PORT" else port) in done.stderr
+
+
+def test_the_sdks_names_are_the_agents() -> None:
+    assert InvocationWSContext is InvocationContext
+    assert InvocationWSError is InvocationError
