@@ -92,6 +92,8 @@ class Log:
         Until the end, more may be held for a listener that has yet to take it.
         """
         held, size = self.held, self._held
+        if size <= self._replay_bytes:
+            return held
         surplus = 0
         while size > self._replay_bytes:
             size -= len(held[surplus])
@@ -171,7 +173,8 @@ class Log:
         self._followers.append(follower)
         if self._deserted:
             self._tell_attendance()
-        self.make_room()
+        if self._room is not None:
+            self.make_room()
         if self.ended or follower.position < self.last:
             follower.rouse()
 
@@ -183,7 +186,7 @@ class Log:
             return
         if self._room is not None:
             self.make_room()
-        if not self._followers:
+        if self.on_attendance is not None and not self._followers:
             self._tell_attendance()
 
     def _tell_attendance(self) -> None:
