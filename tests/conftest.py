@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -135,3 +135,14 @@ async def log_lines() -> AsyncIterator[LogLines]:
     yield handler
     root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Neither the event loop nor aiohttp may have met an exception that nobody caught."""
+    yield
+    assert not [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith(("asyncio", "aiohttp")) and record.levelno >= logging.ERROR
+    ]

@@ -9,9 +9,8 @@ import re
 import socket
 import struct
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,114 +20,12 @@ from websockets.exceptions import InvalidStatus
 from agentws import Agent, InvocationContext
 from agentws.handler import InvokeHandler
 from tests.conftest import PATIENCE, Client, LogLines, Running, Serve
+from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, masked
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 MIB = 1024**2
 FIELD = "azure.ai.agentserver.invocations_ws."
-
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
-
-
-class RawPeer:
-    """A WebSocket client that does what it is told and nothing by itself.
-
-    It completes the handshake; from then on it answers neither ping nor close, and reads only
-    when it is asked to.
-    """
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(
-        cls, server: Running, *, receive_buffer: int | None = None, limit: int = 64 * 1024
-    ) -> AsyncIterator["RawPeer"]:
-        """Open a framed socket; with `receive_buffer`, the network holds little for it."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.server.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=limit)
-        writer.write(
-            b"GET /invocations_ws/ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
-            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        try:
-            yield cls(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    def send(self, opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> None:
-        """Write one masked frame."""
-        self.writer.write(frame(opcode, data, first_bits=first_bits))
-
-    def act(self, **fields: Any) -> None:
-        """Send one JSON message."""
-        self.send(TEXT, json.dumps(fields).encode())
-
-    def stop_reading(self) -> None:
-        """Leave what arrives from now on to the network."""
-        cast(asyncio.Transport, self.writer.transport).pause_reading()
-
-    def read_again(self) -> None:
-        """Undo `stop_reading`."""
-        cast(asyncio.Transport, self.writer.transport).resume_reading()
-
-    def narrow_the_way_back(self) -> None:
-        """Let the network hold next to nothing of what the server sends (Linux only)."""
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
-                if end.getpeername() == self.writer.get_extra_info("sockname"):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-
-    async def receive(self) -> tuple[int, bytes]:
-        """Return opcode and data of the next frame."""
-        async with asyncio.timeout(PATIENCE):
-            first, length = await self.reader.readexactly(2)
-            if length == 126:
-                (length,) = struct.unpack("!H", await self.reader.readexactly(2))
-            elif length == 127:
-                (length,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(length)
-
-    async def dropped(self) -> None:
-        """Read on until the server has ended the connection, in whatever way."""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                while await self.reader.read(MIB):
-                    pass
-            except ConnectionError:
-                pass
-
-
-def frame(opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> bytes:
-    """A masked frame (RFC 6455 §5.2); the mask is zero, which leaves the data as it is."""
-    length = len(data)
-    if length < 126:
-        head = struct.pack("!BB", first_bits | opcode, 0x80 | length)
-    elif length < 65536:
-        head = struct.pack("!BBH", first_bits | opcode, 0x80 | 126, length)
-    else:
-        head = struct.pack("!BBQ", first_bits | opcode, 0x80 | 127, length)
-    return head + bytes(4) + data
-
-
-@pytest.fixture(autouse=True)
-def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither the event loop nor aiohttp may have met an exception that nobody caught."""
-    yield
-    records = caplog.get_records("call")
-    assert not [
-        record.getMessage()
-        for record in records
-        if record.name.startswith(("asyncio", "aiohttp")) and record.levelno >= logging.ERROR
-    ]
 
 
 async def echo(payload: Any, context: InvocationContext) -> Any:
@@ -407,7 +304,7 @@ async def test_what_a_socket_attaches_to_does_not_count_as_its_own(serve: Serve)
 
 async def test_a_peer_that_answers_no_ping_is_dropped(serve: Serve, log_lines: LogLines) -> None:
     server = await serve(agent_of(echo), websocket={"heartbeat": 0.2, "app_ping_interval": 0})
-    async with RawPeer.connect(server) as silent, server.connect() as client:
+    async with FramedPeer.connect(server) as silent, server.connect() as client:
         assert await silent.receive() == (PING, b"")
         await silent.dropped()
         line = await ending_of(log_lines)
@@ -417,7 +314,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped(serve: Serve, log_lines: L
 
 async def test_a_peer_that_answers_pings_stays(serve: Serve) -> None:
     server = await serve(agent_of(echo), websocket={"heartbeat": 0.1, "app_ping_interval": 0})
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         for _ in range(5):
             assert (await peer.receive())[0] == PING
             peer.send(PONG)
@@ -431,7 +328,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped_while_a_send_to_it_is_bloc
     serve: Serve, log_lines: LogLines
 ) -> None:
     server = await serve(agent_of(flood), websocket={"heartbeat": 0.2, "send_timeout": 60.0})
-    async with RawPeer.connect(server, receive_buffer=4096) as silent:
+    async with FramedPeer.connect(server, receive_buffer=4096) as silent:
         silent.stop_reading()
         silent.act(action="invoke", payload=1000)
         line = await ending_of(log_lines)
@@ -440,7 +337,7 @@ async def test_a_peer_that_answers_no_ping_is_dropped_while_a_send_to_it_is_bloc
 
 async def test_without_a_heartbeat_nobody_is_pinged(serve: Serve) -> None:
     server = await serve(agent_of(echo), websocket={"heartbeat": 0, "app_ping_interval": 0.1})
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         for _ in range(3):
             opcode, data = await peer.receive()
             assert (opcode, json.loads(data)) == (TEXT, {"type": "ping"})
@@ -448,7 +345,7 @@ async def test_without_a_heartbeat_nobody_is_pinged(serve: Serve) -> None:
 
 async def test_a_websocket_ping_is_answered_with_its_data(serve: Serve) -> None:
     server = await serve(agent_of(echo))
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         for data in (b"", b"data", b"x" * 125):
             peer.send(PING, data)
             assert await peer.receive() == (PONG, data)
@@ -523,7 +420,7 @@ async def test_the_age_ends_a_peer_that_does_not_answer_the_close(
     serve: Serve, log_lines: LogLines
 ) -> None:
     server = await serve(agent_of(echo), websocket={"max_connection_age": 0.1})
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         assert json.loads((await peer.receive())[1])["type"] == "going_away"
         assert await peer.receive() == (CLOSE, struct.pack("!H", 1001))
         assert await ending_of(log_lines) == {"close_code": 1001}
@@ -543,7 +440,7 @@ async def test_a_client_that_stops_reading_is_aborted_and_the_others_go_on(
     serve: Serve, log_lines: LogLines
 ) -> None:
     server = await serve(agent_of(flood), websocket={"send_timeout": 0.3, "heartbeat": 0})
-    async with RawPeer.connect(server, receive_buffer=4096) as slow, server.connect() as client:
+    async with FramedPeer.connect(server, receive_buffer=4096) as slow, server.connect() as client:
         slow.stop_reading()
         slow.act(action="invoke", payload=1000, invocation_id="i")
         ending = asyncio.create_task(ending_of(log_lines))
@@ -561,7 +458,7 @@ async def test_a_client_that_stops_reading_loses_only_its_own_stream(
 ) -> None:
     server = await serve(agent_of(flood), websocket={"send_timeout": 0.3})
     async with (
-        RawPeer.connect(server, receive_buffer=4096) as slow,
+        FramedPeer.connect(server, receive_buffer=4096) as slow,
         server.connect() as fast,
     ):
         slow.stop_reading()
@@ -577,7 +474,7 @@ async def test_a_slow_reader_that_keeps_reading_is_not_aborted(
 ) -> None:
     server = await serve(agent_of(flood), websocket={"send_timeout": 0.3})
     loop = asyncio.get_running_loop()
-    async with RawPeer.connect(server, receive_buffer=16 * 1024) as slow:
+    async with FramedPeer.connect(server, receive_buffer=16 * 1024) as slow:
         started = loop.time()
         slow.act(action="invoke", payload=150, invocation_id="i")
         for number in range(1, 151):
@@ -617,7 +514,7 @@ async def test_a_client_that_closes_without_having_read_is_let_go(
     patience = 0.3
     server = await serve(agent_of(flood), websocket={"send_timeout": patience})
     loop = asyncio.get_running_loop()
-    async with RawPeer.connect(server, receive_buffer=4096) as slow, server.connect() as client:
+    async with FramedPeer.connect(server, receive_buffer=4096) as slow, server.connect() as client:
         slow.stop_reading()
         slow.narrow_the_way_back()
         slow.act(action="invoke", payload=1000, invocation_id="i")
@@ -640,7 +537,7 @@ async def test_a_client_that_answers_pings_stays_while_it_reads_much_slowly(
 ) -> None:
     polls = 1500
     server = await serve(agent_of(echo), websocket={"heartbeat": 0.4})
-    async with RawPeer.connect(server, receive_buffer=4096) as peer:
+    async with FramedPeer.connect(server, receive_buffer=4096) as peer:
         peer.narrow_the_way_back()
         peer.act(action="invoke", payload="x" * 16 * 1024, invocation_id="big")
         for _ in range(polls):
@@ -657,12 +554,12 @@ async def test_a_client_that_answers_pings_stays_while_it_reads_much_slowly(
 
 
 FLOODS = {
-    "ping messages": frame(TEXT, b'{"action":"ping"}'),
-    "bad messages": frame(TEXT, b"{"),
-    "polls": frame(TEXT, b'{"action":"get_invocation","invocation_id":"big"}'),
-    "attaches": frame(TEXT, b'{"action":"attach_invocation","invocation_id":"big"}'),
-    "refused invokes": frame(TEXT, b'{"action":"invoke","invocation_id":"big"}'),
-    "WebSocket pings": frame(PING, b"x" * 125),
+    "ping messages": masked(TEXT, b'{"action":"ping"}'),
+    "bad messages": masked(TEXT, b"{"),
+    "polls": masked(TEXT, b'{"action":"get_invocation","invocation_id":"big"}'),
+    "attaches": masked(TEXT, b'{"action":"attach_invocation","invocation_id":"big"}'),
+    "refused invokes": masked(TEXT, b'{"action":"invoke","invocation_id":"big"}'),
+    "WebSocket pings": masked(PING, b"x" * 125),
 }
 
 
@@ -676,7 +573,7 @@ async def test_a_client_that_floods_and_never_reads_is_bounded_and_aborted(
     server = await serve(agent_of(invoke), websocket={"send_timeout": 0.5, "heartbeat": 0})
     async with (
         server.connect(max_size=None) as client,
-        RawPeer.connect(server, receive_buffer=4096) as greedy,
+        FramedPeer.connect(server, receive_buffer=4096) as greedy,
     ):
         await client.ask(action="invoke", invocation_id="big")
         greedy.stop_reading()
@@ -791,34 +688,34 @@ async def test_a_socket_leaves_one_line_with_these_fields(
 @pytest.mark.parametrize(
     ("sent", "logged"),
     [
-        (frame(CLOSE, struct.pack("!H", 1000)), {"close_code": 1000}),
-        (frame(CLOSE, struct.pack("!H", 1001) + b"leaving"), {"close_code": 1001}),
-        (frame(CLOSE, struct.pack("!H", 1011)), {"close_code": 1011}),
-        (frame(CLOSE, struct.pack("!H", 3000)), {"close_code": 3000}),
-        (frame(CLOSE, struct.pack("!H", 4999)), {"close_code": 4999}),
-        (frame(CLOSE), {"close_code": 1005}),
+        (masked(CLOSE, struct.pack("!H", 1000)), {"close_code": 1000}),
+        (masked(CLOSE, struct.pack("!H", 1001) + b"leaving"), {"close_code": 1001}),
+        (masked(CLOSE, struct.pack("!H", 1011)), {"close_code": 1011}),
+        (masked(CLOSE, struct.pack("!H", 3000)), {"close_code": 3000}),
+        (masked(CLOSE, struct.pack("!H", 4999)), {"close_code": 4999}),
+        (masked(CLOSE), {"close_code": 1005}),
         (b"", {"close_code": 1006}),
-        (frame(TEXT, b"half")[:-2], {"close_code": 1006}),
-        (frame(TEXT, b"\xff"), {"close_code": 1007, "error_code": "protocol_error"}),
-        (frame(0x3), {"close_code": 1002, "error_code": "protocol_error"}),
-        (frame(0xB), {"close_code": 1002, "error_code": "protocol_error"}),
-        (frame(0x0, b"x"), {"close_code": 1002, "error_code": "protocol_error"}),
+        (masked(TEXT, b"half")[:-2], {"close_code": 1006}),
+        (masked(TEXT, b"\xff"), {"close_code": 1007, "error_code": "protocol_error"}),
+        (masked(0x3), {"close_code": 1002, "error_code": "protocol_error"}),
+        (masked(0xB), {"close_code": 1002, "error_code": "protocol_error"}),
+        (masked(0x0, b"x"), {"close_code": 1002, "error_code": "protocol_error"}),
         (
-            frame(TEXT, b"x", first_bits=0xF0),
+            masked(TEXT, b"x", first_bits=0xF0),
             {"close_code": 1002, "error_code": "protocol_error"},
         ),
-        (frame(PING, b"x" * 126), {"close_code": 1002, "error_code": "protocol_error"}),
-        (frame(CLOSE, b"x"), {"close_code": 1002, "error_code": "protocol_error"}),
+        (masked(PING, b"x" * 126), {"close_code": 1002, "error_code": "protocol_error"}),
+        (masked(CLOSE, b"x"), {"close_code": 1002, "error_code": "protocol_error"}),
         (
-            frame(CLOSE, struct.pack("!H", 1005)),
-            {"close_code": 1002, "error_code": "protocol_error"},
-        ),
-        (
-            frame(CLOSE, struct.pack("!H", 999)),
+            masked(CLOSE, struct.pack("!H", 1005)),
             {"close_code": 1002, "error_code": "protocol_error"},
         ),
         (
-            frame(TEXT, b"x" * 1001),
+            masked(CLOSE, struct.pack("!H", 999)),
+            {"close_code": 1002, "error_code": "protocol_error"},
+        ),
+        (
+            masked(TEXT, b"x" * 1001),
             {"close_code": 1009, "error_code": "payload_too_large"},
         ),
     ],
@@ -829,7 +726,7 @@ async def test_the_line_tells_how_a_socket_ended(
 ) -> None:
     server = await serve(agent_of(echo), websocket={"max_message_size": 1000})
     async with server.connect() as other:
-        async with RawPeer.connect(server) as peer:
+        async with FramedPeer.connect(server) as peer:
             peer.writer.write(sent)
             peer.writer.write_eof()
             code = logged["close_code"]
@@ -849,7 +746,7 @@ async def test_a_client_that_resets_the_connection_leaves_a_1006(
     serve: Serve, log_lines: LogLines
 ) -> None:
     server = await serve(agent_of(forever))
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         peer.act(action="invoke")
         raw = peer.writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -869,11 +766,11 @@ async def test_what_arrived_before_a_client_vanished_takes_effect(
             all_started.set()
 
     server = await serve(agent_of(invoke), websocket={"max_invocations_per_connection": number})
-    async with RawPeer.connect(server) as peer:
+    async with FramedPeer.connect(server) as peer:
         actions = (
             b'{"action":"invoke","background":true,"payload":%d}' % index for index in range(number)
         )
-        peer.writer.write(b"".join(frame(TEXT, action) for action in actions))
+        peer.writer.write(b"".join(masked(TEXT, action) for action in actions))
         peer.writer.transport.close()
         async with asyncio.timeout(PATIENCE):
             await all_started.wait()

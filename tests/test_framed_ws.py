@@ -4,11 +4,10 @@ import asyncio
 import dataclasses
 import datetime
 import json
-import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -21,18 +20,6 @@ from tests.conftest import PATIENCE, Client, Frame, LogLines, Serve
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 MIB = 1024**2
-
-
-@pytest.fixture(autouse=True)
-def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither the event loop nor aiohttp may have met an exception that nobody caught."""
-    yield
-    records = caplog.get_records("call")
-    assert not [
-        record.getMessage()
-        for record in records
-        if record.name.startswith(("asyncio", "aiohttp")) and record.levelno >= logging.ERROR
-    ]
 
 
 async def echo(payload: Any, context: InvocationContext) -> Any:

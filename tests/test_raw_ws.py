@@ -5,9 +5,8 @@ import contextlib
 import json
 import logging
 import re
-import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +21,7 @@ from agentws import Agent, InvocationContext, InvocationError, __version__
 from agentws.handler import SocketHandler
 from agentws.logs import InvocationFilter
 from tests.conftest import PATIENCE, LogLines, Running, Serve
+from tests.peers import CLOSE, PING, PONG, TEXT, RawPeer
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -31,21 +31,9 @@ PATH = "/invocations_ws"
 KIB = 1024
 MIB = 1024**2
 
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+BINARY = 0x2
 
 WebSocket = web.WebSocketResponse
-
-
-@pytest.fixture(autouse=True)
-def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither the event loop nor aiohttp may have met an exception that nobody caught."""
-    yield
-    records = caplog.get_records("call")
-    assert not [
-        record.getMessage()
-        for record in records
-        if record.name.startswith(("asyncio", "aiohttp")) and record.levelno >= logging.ERROR
-    ]
 
 
 def agent_of(function: SocketHandler) -> Agent:
@@ -112,82 +100,6 @@ async def closing(client: ClientConnection) -> tuple[int | None, str | None]:
                 await client.recv()
         await client.wait_closed()
     return client.close_code, client.close_reason
-
-
-def masked(opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> bytes:
-    """A masked frame (RFC 6455 §5.2); the mask is zero, which leaves the data as it is."""
-    length = len(data)
-    if length < 126:
-        head = struct.pack("!BB", first_bits | opcode, 0x80 | length)
-    elif length < 65536:
-        head = struct.pack("!BBH", first_bits | opcode, 0x80 | 126, length)
-    else:
-        head = struct.pack("!BBQ", first_bits | opcode, 0x80 | 127, length)
-    return head + bytes(4) + data
-
-
-class RawPeer:
-    """A WebSocket client that does what it is told and nothing by itself."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(
-        cls, server: Running, *, receive_buffer: int | None = None
-    ) -> AsyncIterator["RawPeer"]:
-        """Open a raw socket; with `receive_buffer`, the network holds little for it."""
-        sock = socket.socket()
-        sock.setblocking(False)
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.server.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=64 * KIB)
-        writer.write(
-            b"GET /invocations_ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
-            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        try:
-            yield cls(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    def send(self, opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> None:
-        """Write one frame."""
-        self.writer.write(masked(opcode, data, first_bits=first_bits))
-
-    def vanish(self) -> None:
-        """Reset the connection."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-    def stop_reading(self) -> None:
-        """Leave what arrives from now on to the network."""
-        transport = self.writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
-        transport.pause_reading()
-
-    async def frame(self) -> tuple[int, bytes]:
-        """Return opcode and data of the next frame."""
-        async with asyncio.timeout(PATIENCE):
-            first, length = await self.reader.readexactly(2)
-            if length == 126:
-                (length,) = struct.unpack("!H", await self.reader.readexactly(2))
-            elif length == 127:
-                (length,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(length)
-
-    async def close_code(self) -> int:
-        """Return the code of the close frame, passing over others."""
-        while True:
-            opcode, data = await self.frame()
-            if opcode == CLOSE:
-                return int.from_bytes(data[:2], "big")
 
 
 async def ending(log_lines: LogLines) -> tuple[int, str | None]:
@@ -474,7 +386,7 @@ async def test_the_clients_close_is_logged_as_it_came(
     server = await serve(agent_of(handler))
     async with RawPeer.connect(server) as peer:
         peer.send(TEXT, b"1")
-        assert await peer.frame() == (TEXT, b"1")
+        assert await peer.receive() == (TEXT, b"1")
         peer.send(CLOSE, struct.pack("!H", code) + b"bye")
         assert await peer.close_code() == code
     assert await only_ending(server, log_lines) == (code, None)
@@ -488,7 +400,7 @@ async def test_a_close_without_a_code_is_logged_as_1005(
     server = await serve(agent_of(handler))
     async with RawPeer.connect(server) as peer:
         peer.send(CLOSE)
-        opcode, _ = await peer.frame()
+        opcode, _ = await peer.receive()
         assert opcode == CLOSE
     assert await only_ending(server, log_lines) == (1005, None)
     assert not faults(log_lines)
@@ -502,7 +414,7 @@ async def test_a_client_that_vanishes_is_logged_as_1006(
     server = await serve(agent_of(handler))
     async with RawPeer.connect(server) as peer:
         peer.send(TEXT, b"1")
-        await peer.frame()
+        await peer.receive()
         if by_reset:
             peer.vanish()
     assert await only_ending(server, log_lines) == (1006, None)
@@ -622,7 +534,7 @@ async def test_a_message_past_the_limit_is_closed_with_1009(
     for opcode in (TEXT, BINARY):
         async with RawPeer.connect(server) as peer:
             peer.send(opcode, b"x" * 1000)
-            assert await peer.frame() == (TEXT, b"1000")
+            assert await peer.receive() == (TEXT, b"1000")
             peer.send(opcode, b"x" * 1001)
             assert await peer.close_code() == 1009
         assert await ending(log_lines) == (1009, "payload_too_large")
@@ -726,7 +638,7 @@ async def test_a_ping_is_answered_while_the_handler_receives(serve: Serve) -> No
     server = await serve(agent_of(converse))
     async with RawPeer.connect(server) as peer:
         peer.send(PING, b"data")
-        assert await peer.frame() == (PONG, b"data")
+        assert await peer.receive() == (PONG, b"data")
 
 
 async def test_a_slow_socket_holds_up_no_other(serve: Serve) -> None:
@@ -931,7 +843,7 @@ async def test_a_socket_past_the_limit_is_refused_before_the_upgrade(
 async def test_a_client_that_answers_no_ping_is_dropped(serve: Serve, log_lines: LogLines) -> None:
     server = await serve(agent_of(converse), websocket={"heartbeat": 0.2})
     async with RawPeer.connect(server) as peer:
-        assert await peer.frame() == (PING, b"")
+        assert await peer.receive() == (PING, b"")
         assert await only_ending(server, log_lines) == (1006, "heartbeat_timeout")
     assert not faults(log_lines)
 
@@ -1036,7 +948,7 @@ async def test_many_sockets_are_closed_together(serve: Serve, log_lines: LogLine
         peers = [await stack.enter_async_context(RawPeer.connect(server)) for _ in range(30)]
         for peer in peers:
             peer.send(TEXT, b"1")
-            await peer.frame()
+            await peer.receive()
         started = seconds()
         async with draining(server):
             for peer in peers:

@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -49,18 +49,6 @@ class MutePeer:
         """Return all that the server sends until it ends the connection."""
         async with asyncio.timeout(2 * PATIENCE):
             return await self._reader.read()
-
-
-@pytest.fixture(autouse=True)
-def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither the event loop nor aiohttp may have met an exception that nobody caught."""
-    yield
-    records = caplog.get_records("call")
-    assert not [
-        record.getMessage()
-        for record in records
-        if record.name.startswith(("asyncio", "aiohttp")) and record.levelno >= logging.ERROR
-    ]
 
 
 @pytest.fixture
