@@ -102,7 +102,7 @@ class HttpApi:
     async def _promise(self, invocation: Invocation) -> web.Response:
         """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""
         await invocation.accepted()
-        response = encoded_response(invocation.log.describe(), 202)
+        response = encoded_response(invocation.log.snapshot.describe(), 202)
         response.headers[hdrs.LOCATION] = f"/invocations/{invocation.log.record.invocation_id}"
         response.headers["Preference-Applied"] = _RESPOND_ASYNC
         return response

@@ -3,21 +3,31 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from agentws.caller import Caller
 from agentws.handler import Agent, ContextHandler, InvocationContext
+from agentws.log_reader import LogReader
 from agentws.logs import current_invocation
 from agentws.protocol import IdSource, InvocationError, OnDisconnect, Record, encode
 from agentws.settings import InvocationsSettings
-from agentws.stores import Log, Store
+from agentws.stores import Log, Outcome, Snapshot, Store
 
 _logger: Final = logging.getLogger("agentws.invocations")
 
 BREATH: Final = 0.00025
 """Seconds for which a generator that awaits nothing may keep others from the event loop."""
+
+ASK_AGAIN: Final = 1.0
+"""Seconds after which another replica is asked again to cancel; the request may have been lost."""
+
+_THE_END: Final = sys.maxsize
+"""The place in a log of a listener that only waits for its end."""
+
+Found = TypeVar("Found", Log, Snapshot)
 
 
 class Invocation:
@@ -28,9 +38,9 @@ class Invocation:
         "_claimed",
         "_context",
         "_deadline",
+        "_runs",
         "_send_timeout",
         "_settings",
-        "_started",
         "_stop",
         "_stopped_at",
         "log",
@@ -55,14 +65,14 @@ class Invocation:
         self._context = context
         self._settings = settings
         self._send_timeout = send_timeout
-        self._started = False
+        self._runs = False
         self._stop: InvocationError | None = None
         self._stopped_at = 0.0
         self._deadline: asyncio.TimerHandle | None = None  # for the first listener to come back
 
-    async def run(self, agent: Agent, payload: Any) -> None:
-        """Call the handler and end the log with its outcome. Raises nothing, whatever it does."""
-        self._started = True
+    async def run(self, agent: Agent, payload: Any) -> Outcome:
+        """Call the handler and return how it ended. Raises nothing, whatever it does."""
+        self._runs = True
         current_invocation.set(self._context)
         timer = self._arm_timeout() if self._settings.timeout else None
         try:
@@ -70,10 +80,11 @@ class Invocation:
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
             if _is_destroyed(error):
                 raise
-            self._conclude(self._translate(error))
+            return self._outcome(self._translate(error))
         else:
-            self._conclude(self._stop, result)
+            return self._outcome(self._stop, result)
         finally:
+            self._runs = False
             if timer is not None:
                 timer.cancel()
             if self._deadline is not None:
@@ -110,8 +121,8 @@ class Invocation:
         elif now < self._stopped_at + self._settings.cancel_grace:
             return
         self._stopped_at = now
-        # A task that is cancelled before its first step never runs a line, its `finally` neither.
-        if self._started:
+        # Only the handler is interrupted, neither the claim of the id nor what follows the end.
+        if self._runs:
             self.task.cancel()
 
     async def cancel(self) -> bool:
@@ -119,10 +130,6 @@ class Invocation:
         self.stop(InvocationError("cancelled", "The invocation was cancelled"))
         await asyncio.wait({self.task}, timeout=self._settings.cancel_grace)
         return self.log.ended
-
-    def give_up(self, reason: InvocationError) -> None:
-        """End the log although the handler has not ended."""
-        self._conclude(reason)
 
     def cancel_when_deserted(self) -> None:
         """From now on, stop when nobody has listened for `disconnect_grace` seconds (§5).
@@ -184,15 +191,11 @@ class Invocation:
         _logger.error("The invoke handler raised", exc_info=error)
         return self._stop or internal_error()
 
-    def _conclude(self, error: InvocationError | None, result: bytes | None = None) -> None:
-        if self.log.ended:  # it was given up before
-            return
+    def _outcome(self, error: InvocationError | None, result: bytes | None = None) -> Outcome:
         if error is None:
-            self.log.complete(result)
-        elif error is self._stop and error.code == "cancelled":
-            self.log.fail(error, "cancelled")
-        else:
-            self.log.fail(error, "failed")
+            return Outcome("completed", result)
+        is_cancelled = error is self._stop and error.code == "cancelled"
+        return Outcome("cancelled" if is_cancelled else "failed", error=error)
 
 
 class InvocationTable:
@@ -284,27 +287,70 @@ class InvocationTable:
     async def _get(
         self, live: Invocation | None, context: InvocationContext, caller: Caller
     ) -> bytes:
-        log = await self._find(live, context.invocation_id, caller)
+        found = await self._look_up(live, context.invocation_id, caller)
         if self._agent.get is not None:
             return await _ask(self._agent.get, context)
-        return _existing(log).describe()
+        return _existing(found).describe()
 
     async def _cancel(
         self, live: Invocation | None, context: InvocationContext, caller: Caller
     ) -> bytes:
-        log = await self._find(live, context.invocation_id, caller)
+        found = await self._look_up(live, context.invocation_id, caller)
         if self._agent.cancel is not None:
             return await self._run_errand(self._cancel_by_agent(self._agent.cancel, context))
-        if live is None or _existing(log).ended:
-            raise _already_finished(_existing(log))
-        if not await live.cancel():
-            return _cancel_answer(context, "cancelling")
-        if live.log.record.status != "cancelled":
-            raise _already_finished(live.log)
-        return _cancel_answer(context, "cancelled")
+        record = _existing(found).record
+        if record.status == "running":
+            record = await self._stop(live, record)
+            if record.status == "running":
+                return _cancel_answer(context, "cancelling")
+            if record.status == "cancelled":
+                return _cancel_answer(context, "cancelled")
+        raise InvocationError(
+            "already_finished", f"The invocation has already ended: {record.status}"
+        )
 
     async def _attach(self, live: Invocation | None, invocation_id: str, caller: Caller) -> Log:
-        return _existing(await self._find(live, invocation_id, caller))
+        _existing(await self._look_up(live, invocation_id, caller))
+        return _existing(await self._store.find(invocation_id))
+
+    async def _look_up(
+        self, live: Invocation | None, invocation_id: str, caller: Caller
+    ) -> Snapshot | None:
+        """Return what is known of an invocation. Raises `not_found` for another owner's (§5).
+
+        `live` is the invocation of that id that ran here when the caller asked.
+        """
+        if live is not None:
+            await live.claim_settled()
+        found = await self._store.look_up(invocation_id)
+        if found is None:
+            return None
+        if live is None and _is_run_by(self._live.get(invocation_id), found.record):
+            return None  # it was started after the caller had asked
+        if found.record.owner != caller.owner:
+            raise not_found()
+        return found
+
+    async def _stop(self, live: Invocation | None, record: Record) -> Record:
+        """Cancel an invocation, wherever it runs; return its record after `cancel_grace`."""
+        if live is not None and _is_run_by(live, record):
+            await live.cancel()
+            return record
+        log = _existing(await self._store.find(record.invocation_id))
+        await self._stop_elsewhere(log)
+        return log.record
+
+    async def _stop_elsewhere(self, log: Log) -> None:
+        """Ask the replica that runs an invocation to cancel it, until it has, or `cancel_grace`."""
+        deadline = self._loop.time() + self._settings.cancel_grace
+        with LogReader(log, _THE_END) as reader:
+            while True:
+                await self._store.cancel(log.record.invocation_id)
+                left = deadline - self._loop.time()
+                with contextlib.suppress(TimeoutError):
+                    await reader.read(max(0.0, min(left, ASK_AGAIN)))
+                if reader.finished or left <= ASK_AGAIN:
+                    return
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Admit no more, wait `grace` seconds for what runs, then cancel it (§8).
@@ -325,7 +371,7 @@ class InvocationTable:
                 "Gave up on a handler that did not end when it was cancelled",
                 extra={"invocation_id": invocation.log.record.invocation_id},
             )
-            invocation.give_up(reason)
+            await self._store.finish(invocation.log, Outcome("failed", error=reason))
         return not self._live and not self._errands
 
     async def _settle(self, patience: float) -> None:
@@ -341,8 +387,9 @@ class InvocationTable:
 
     async def _cancel_by_agent(self, handler: ContextHandler, context: InvocationContext) -> bytes:
         answer = await _ask(handler, context)
-        if (invocation := self._live.get(context.invocation_id)) is not None:
-            await invocation.cancel()
+        found = await self._store.look_up(context.invocation_id)
+        if found is not None and found.record.status == "running":
+            await self._stop(self._live.get(context.invocation_id), found.record)
         return answer
 
     def _admit(self, invocation_id: str | None, caller: Caller) -> None:
@@ -365,33 +412,17 @@ class InvocationTable:
 
     async def _carry(self, invocation: Invocation, payload: Any, caller: Caller) -> None:
         """The life of an invocation: claim its id, run the handler, retain the log."""
+        log = invocation.log
         try:
-            await self._store.claim(invocation.log)
+            await self._store.claim(log, invocation.stop)
             invocation.settle_claim()
-            await invocation.run(self._agent, payload)
-            await self._store.finish(invocation.log)
+            await self._store.finish(log, await invocation.run(self._agent, payload))
         except InvocationError as refusal:
-            invocation.log.refuse(refusal)
+            log.refuse(refusal)
         finally:
             invocation.settle_claim()
-            del self._live[invocation.log.record.invocation_id]
+            del self._live[log.record.invocation_id]
             caller.running -= 1
-
-    async def _find(
-        self, live: Invocation | None, invocation_id: str, caller: Caller
-    ) -> Log | None:
-        """Return a log, None where there is none. Raises `not_found` for another owner's (§5).
-
-        `live` is the invocation of that id that ran here when the caller asked.
-        """
-        if live is not None:
-            await live.claim_settled()
-        log = await self._store.find(invocation_id)
-        if log is not None and not log.ended and live is None and invocation_id in self._live:
-            return None  # it was started after the caller had asked
-        if log is not None and log.record.owner != caller.owner:
-            raise not_found()
-        return log
 
 
 def internal_error() -> InvocationError:
@@ -404,20 +435,18 @@ def not_found() -> InvocationError:
     return InvocationError("not_found", "There is no such invocation")
 
 
-def _already_finished(log: Log) -> InvocationError:
-    return InvocationError(
-        "already_finished", f"The invocation has already ended: {log.record.status}"
-    )
-
-
 def _cancel_answer(context: InvocationContext, status: str) -> bytes:
     return encode({"invocation_id": context.invocation_id, "status": status})
 
 
-def _existing(log: Log | None) -> Log:
-    if log is None:
+def _is_run_by(invocation: Invocation | None, record: Record) -> bool:
+    return invocation is not None and invocation.log.record is record
+
+
+def _existing(found: Found | None) -> Found:
+    if found is None:
         raise not_found()
-    return log
+    return found
 
 
 async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:

@@ -4,7 +4,9 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from agentws.protocol import (
     InvocationError,
@@ -20,6 +22,27 @@ WINDOW: Final = 64 * 1024
 
 BATCH: Final = 128
 """How many chunks a listener takes at a time, so that others have their turn."""
+
+
+class Outcome(Struct):
+    """How an invocation ended: with a status, and the handler's result (JSON) or an error."""
+
+    status: Status
+    result: bytes | None = None
+    error: InvocationError | None = None
+
+
+class Snapshot(NamedTuple):
+    """What is known of an invocation at one moment: its record, and which chunks are held."""
+
+    record: Record
+    first: int
+    last: int
+
+    def describe(self) -> bytes:
+        """Return the record as JSON, as `get_invocation` answers it (§5)."""
+        stream = StreamState(self.first, self.last) if self.record.streams else None
+        return encode_record(self.record, stream)
 
 
 class Log:
@@ -41,6 +64,7 @@ class Log:
         "_room",
         "first",
         "last",
+        "on_append",
         "on_attendance",
         "record",
         "refusal",
@@ -56,6 +80,8 @@ class Log:
         """The number of the oldest chunk held; the last number + 1 when none is."""
         self.last = first + len(chunks) - 1
         """The number of the newest chunk, 0 before the first."""
+        self.on_append: Callable[[], None] | None = None
+        """Called after each chunk, for whoever takes note of it without being a listener."""
         self.on_attendance: Callable[[bool], None] | None = None
         """Called with False when the last listener leaves, with True when one comes after that."""
         self.refusal: InvocationError | None = None
@@ -100,10 +126,10 @@ class Log:
             surplus += 1
         return held[surplus:]
 
-    def describe(self) -> bytes:
-        """Return the record as JSON, as `get_invocation` answers it (§5)."""
-        stream = StreamState(self.first, self.last) if self.record.streams else None
-        return encode_record(self.record, stream)
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known of the invocation now."""
+        return Snapshot(self.record, self.first, self.last)
 
     # --- the writer's side ---
 
@@ -120,6 +146,17 @@ class Log:
                 follower.rouse()
             else:  # it asked to start beyond this one
                 follower.taken_bytes = self.written
+        if self.on_append is not None:
+            self.on_append()
+
+    def skip(self, first: int) -> None:
+        """Go on at number `first`: what was before is not held, and who wants it will be told."""
+        self._chunks.clear()
+        self._dropped = self._held = 0
+        self.first, self.last = first, first - 1
+        for follower in self._followers:
+            if follower.position < self.last:
+                follower.rouse()
 
     @property
     def crowded(self) -> bool:
@@ -142,29 +179,24 @@ class Log:
         finally:
             self._room = None
 
-    def complete(self, result: bytes | None) -> None:
-        """End the log: the handler returned `result` (JSON), or its stream is finished (None)."""
-        self.record.result = result
-        self._end("completed")
-
-    def fail(self, error: InvocationError, status: Status = "failed") -> None:
-        """End the log with an error."""
+    def end(self, outcome: Outcome) -> None:
+        """End the log: nothing more will be appended."""
         record = self.record
-        record.error_code, record.error_message = error.code, error.message
-        record.error_status = error.status
-        self._end(status)
+        record.result = outcome.result
+        if (error := outcome.error) is not None:
+            record.error_code, record.error_message = error.code, error.message
+            record.error_status = error.status
+        record.status = outcome.status
+        record.finished_at = time.time()
+        self.on_append = None
+        self.on_attendance = None  # it holds the invocation, which holds this log
+        for follower in self._followers:
+            follower.rouse()
 
     def refuse(self, reason: InvocationError) -> None:
         """End a log that was never taken on: nothing ran, and nobody will find it."""
         self.refusal = reason
-        self.fail(reason)
-
-    def _end(self, status: Status) -> None:
-        self.record.status = status
-        self.record.finished_at = time.time()
-        self.on_attendance = None  # it holds the invocation, which holds this log
-        for follower in self._followers:
-            follower.rouse()
+        self.end(Outcome("failed", error=reason))
 
     # --- the listeners' side ---
 

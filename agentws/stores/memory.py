@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from agentws.protocol import InvocationError, Record
-from agentws.stores.log import Log
+from agentws.stores import Stop
+from agentws.stores.log import Log, Outcome, Snapshot
 
 SWEEP_PAUSE: Final = 1.0
 """Seconds between two sweeps, at least."""
@@ -33,12 +34,25 @@ class MemoryStore:
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def claim(self, log: Log) -> None:
+    @property
+    def available(self) -> bool:
+        """See `Store.available`."""
+        return True
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+
+    async def claim(self, log: Log, _stop: Stop) -> None:
         """See `Store.claim`."""
         if self._entries.setdefault(log.record.invocation_id, log) is not log:
             self._expire()
             if self._entries.setdefault(log.record.invocation_id, log) is not log:
                 raise InvocationError("already_exists", "An invocation with this id exists")
+
+    async def look_up(self, invocation_id: str) -> Snapshot | None:
+        """See `Store.look_up`."""
+        log = await self.find(invocation_id)
+        return None if log is None else log.snapshot
 
     async def find(self, invocation_id: str) -> Log | None:
         """See `Store.find`."""
@@ -48,8 +62,12 @@ class MemoryStore:
             return Log(entry.record, chunks=entry.chunks, first=entry.first)
         return entry
 
-    async def finish(self, log: Log) -> None:
+    async def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
+        if not log.ended:
+            log.end(outcome)
+        if self._entries.get(log.record.invocation_id) is not log:  # given up, then ended after all
+            return
         chunks = log.retained
         expires_at = time.monotonic() + self._retention
         kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)
@@ -59,6 +77,9 @@ class MemoryStore:
             self._drop_oldest()
         if self._sweep is None:
             self._schedule_sweep()
+
+    async def cancel(self, _invocation_id: str) -> None:
+        """See `Store.cancel`; nobody else runs anything."""
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentws.protocol import InvocationError, Record, ReplayGap
-from agentws.stores.log import BATCH, WINDOW, Follower, Log
+from agentws.stores.log import BATCH, WINDOW, Follower, Log, Outcome
 
 PATIENCE = 5.0
 """Seconds after which something that a test waits for is missing."""
@@ -64,7 +64,7 @@ async def write(log: Log, chunks: Sequence[bytes]) -> None:
         log.append(chunk)
         if log.crowded:
             await log.room(PATIENCE * 2)
-    log.complete(None)
+    log.end(completed())
 
 
 async def others() -> None:
@@ -154,7 +154,7 @@ def test_starting_beyond_the_end_replays_nothing_and_follows(after: int) -> None
     listener = Listener(log, after)
     assert not listener.is_woken()
     assert listener.take() == []
-    log.complete(None)
+    log.end(completed())
     assert listener.is_woken()
     assert listener.take() == []
     assert listener.finished
@@ -176,9 +176,17 @@ def failure() -> InvocationError:
     return InvocationError("quota", "No more", 429)
 
 
+def completed(result: bytes | None = None) -> Outcome:
+    return Outcome("completed", result)
+
+
+def failed() -> Outcome:
+    return Outcome("failed", error=failure())
+
+
 def test_a_completed_log() -> None:
     log = a_log()
-    log.complete(b'{"a":1}')
+    log.end(completed(b'{"a":1}'))
     assert log.ended
     assert log.record.status == "completed"
     assert log.record.result == b'{"a":1}'
@@ -188,7 +196,7 @@ def test_a_completed_log() -> None:
 
 def test_a_failed_log() -> None:
     log = a_log()
-    log.fail(failure())
+    log.end(failed())
     assert log.ended
     assert log.record.status == "failed"
     assert log.record.finished_at is not None
@@ -199,7 +207,7 @@ def test_a_failed_log() -> None:
 
 def test_a_cancelled_log() -> None:
     log = a_log()
-    log.fail(InvocationError("cancelled", "m"), "cancelled")
+    log.end(Outcome("cancelled", error=InvocationError("cancelled", "m")))
     assert log.record.status == "cancelled"
 
 
@@ -214,7 +222,7 @@ def test_a_listener_is_woken_at_the_end() -> None:
     log = a_log(chunks=[b"1"])
     listener = Listener(log)
     listener.take()
-    log.complete(None)
+    log.end(completed())
     assert listener.is_woken()
     assert listener.take() == []
     assert not listener.is_woken()
@@ -225,7 +233,7 @@ def test_a_listener_is_finished_when_the_log_has_ended_and_it_has_taken_all() ->
     slow, fast = Listener(log), Listener(log)
     fast.take()
     finished = [(slow.finished, fast.finished)]
-    log.complete(None)
+    log.end(completed())
     finished.append((slow.finished, fast.finished))
     slow.take(1)
     finished.append((slow.finished, fast.finished))
@@ -237,7 +245,7 @@ def test_a_listener_is_finished_when_the_log_has_ended_and_it_has_taken_all() ->
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_listener_of_an_ended_log_is_woken_at_once(after: int) -> None:
     log = a_log(chunks=[b"1", b"2"])
-    log.complete(None)
+    log.end(completed())
     listener = Listener(log, after)
     assert listener.is_woken()
     listener.take()
@@ -257,7 +265,7 @@ def test_an_ended_log_is_laid_out_from_what_was_held() -> None:
 
 def test_a_stream_tells_which_chunks_are_held() -> None:
     log = a_log(replay_bytes=2, chunks=[b"1", b"2", b"3"])
-    assert json.loads(log.describe())["stream"] == {
+    assert json.loads(log.snapshot.describe())["stream"] == {
         "first_available": 2,
         "last_sequence_number": 3,
     }
@@ -265,7 +273,7 @@ def test_a_stream_tells_which_chunks_are_held() -> None:
 
 def test_a_stream_that_holds_nothing_tells_the_next_number() -> None:
     log = a_log(replay_bytes=1, chunks=[b"too long"])
-    assert json.loads(log.describe())["stream"] == {
+    assert json.loads(log.snapshot.describe())["stream"] == {
         "first_available": 2,
         "last_sequence_number": 1,
     }
@@ -273,7 +281,7 @@ def test_a_stream_that_holds_nothing_tells_the_next_number() -> None:
 
 def test_what_is_no_stream_tells_of_no_chunks() -> None:
     log = Log(Record("i", "s", 0.0), MUCH)
-    assert "stream" not in json.loads(log.describe())
+    assert "stream" not in json.loads(log.snapshot.describe())
 
 
 # Coming and leaving
@@ -315,7 +323,7 @@ def test_attendance_at_an_ended_log_is_nobodys_business() -> None:
     told: list[bool] = []
     log.on_attendance = told.append
     listener = Listener(log)
-    log.complete(None)
+    log.end(completed())
     listener.leave()
     Listener(log)
     assert told == []
@@ -326,7 +334,7 @@ def test_a_listener_that_left_is_not_woken() -> None:
     listener = Listener(log)
     listener.leave()
     log.append(b"1")
-    log.complete(None)
+    log.end(completed())
     assert not listener.is_woken()
 
 
@@ -731,13 +739,10 @@ class LogMachine(RuleBasedStateMachine):
         self.append([1] * (BATCH + 2), is_patient=True)
 
     @precondition(lambda self: not self.ended)
-    @rule(failed=st.booleans())
-    def end(self, failed: bool) -> None:
+    @rule(outcome=st.builds(failed) | st.builds(completed))
+    def end(self, outcome: Outcome) -> None:
         self.ended = True
-        if failed:
-            self.log.fail(failure())
-        else:
-            self.log.complete(None)
+        self.log.end(outcome)
 
     @rule(back=st.integers(-3, 10))
     def follow(self, back: int) -> None:
@@ -835,7 +840,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def let_all_come_to_the_end(self) -> None:
         if not self.ended:
-            self.end(failed=False)
+            self.end(outcome=completed())
         while woken := [listener for listener in self.listeners if listener.is_woken()]:
             self.take(self.listeners.index(woken[0]), 50)
         assert not self.listeners

@@ -1,0 +1,93 @@
+"""Stores of every kind, and what is done with them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from agentws.protocol import InvocationError, Record
+from agentws.stores import Follower, Log, Outcome, Store
+from agentws.stores.memory import MemoryStore
+
+PATIENCE = 5.0
+"""Seconds after which something that a test waits for is missing."""
+
+OpenStore = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture(params=["memory"])
+async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
+    """Open stores of one kind; they are closed at the end."""
+    stores: list[Store] = []
+
+    async def open_store(*, retention: float = 60.0, max_retained: int = 1000) -> Store:
+        store = MemoryStore(retention=retention, max_retained=max_retained)
+        await store.open()
+        stores.append(store)
+        return store
+
+    yield open_store
+    for store in stores:
+        await store.close()
+
+
+def a_log(
+    invocation_id: str = "i", *, chunks: Sequence[bytes] = (), replay_bytes: int = 1024
+) -> Log:
+    """Return the log of an invocation that has said `chunks`."""
+    record = Record(invocation_id, "s", time.time(), "alice", streams=bool(chunks))
+    log = Log(record, replay_bytes)
+    for chunk in chunks:
+        log.append(chunk)
+    return log
+
+
+async def claim(store: Store, log: Log) -> list[InvocationError]:
+    """Let an invocation begin; return the list of the reasons for which it is to stop."""
+    reasons: list[InvocationError] = []
+    await store.claim(log, reasons.append)
+    return reasons
+
+
+async def run(store: Store, log: Log, result: bytes | None = None) -> None:
+    """Let an invocation begin and end."""
+    await claim(store, log)
+    await store.finish(log, Outcome("completed", result))
+
+
+async def found(store: Store, invocation_id: str = "i") -> Log:
+    """Return the log that is to be found."""
+    log = await store.find(invocation_id)
+    assert log is not None
+    return log
+
+
+async def gone(store: Store, invocation_id: str = "i") -> None:
+    """Wait until nothing is found any more; a store tells nobody when that is."""
+    async with asyncio.timeout(PATIENCE):
+        while await store.look_up(invocation_id) is not None:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+
+
+class Reader(Follower):
+    """Reads a log to its end."""
+
+    def __init__(self, log: Log, after: int = 0) -> None:
+        self._news = asyncio.Event()
+        super().__init__(log, after)
+
+    def wake(self) -> None:
+        """See `Follower.wake`."""
+        self._news.set()
+
+    async def read(self) -> list[bytes]:
+        """Return all chunks, when the log has ended."""
+        chunks: list[bytes] = []
+        async with asyncio.timeout(PATIENCE):
+            while not self.finished:
+                await self._news.wait()
+                self._news.clear()
+                chunks += self.take(1024)
+        self.leave()
+        return chunks
