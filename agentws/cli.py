@@ -133,11 +133,11 @@ def _load_handler(settings: "Settings") -> "Served":
 
 def _run(settings: "Settings", served: "Served") -> int:
     from agentws.daemon import run
-    from agentws.server import BindError
+    from agentws.server import BindError, StoreError
 
     try:
         return run(settings, served)
-    except BindError as error:
+    except (BindError, StoreError) as error:
         raise StartError(str(error)) from error
 
 

@@ -19,6 +19,8 @@ from agentws.invocations import InvocationTable
 from agentws.raw_ws import RawEndpoint
 from agentws.service_api import ServiceApi
 from agentws.settings import Settings
+from agentws.stores import Store
+from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
 from agentws.stores.memory import MemoryStore
 
 _logger: Final = logging.getLogger("agentws.server")
@@ -54,10 +56,7 @@ class Server:
         self._draining = False
         self._agent = served if isinstance(served, Agent) else Agent()
         self._registry = ConnectionRegistry(settings.websocket.max_connections)
-        self._store = MemoryStore(
-            retention=settings.invocations.retention,
-            max_retained=settings.invocations.max_retained,
-        )
+        self._store = _make_store(settings)
         self._table = InvocationTable(
             self._agent,
             self._store,
@@ -86,16 +85,18 @@ class Server:
         return int(self._runner.addresses[0][1])
 
     async def start(self) -> None:
-        """Bind, run the agent's startup handler, listen.
+        """Bind, open the store, run the agent's startup handler, listen.
 
-        Raises `BindError`, and `StartupError` when the startup handler raises.
+        Raises `BindError`, `StoreError`, and `StartupError` when the startup handler raises.
         """
         sockets = _bind(self._settings.server.host, self._settings.server.port)
         try:
+            await self._store.open()
             await self._start_agent()
         except BaseException:
             for sock in sockets:
                 sock.close()
+            await self._store.close()
             raise
         await self._runner.setup()
         for sock in sockets:
@@ -136,7 +137,9 @@ class Server:
         return all(await asyncio.gather(*drains))
 
     def _health(self) -> str:
-        return "draining" if self._draining else "healthy"
+        if self._draining:
+            return "draining"
+        return "healthy" if self._store.available else "unavailable"
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answer_errors])
@@ -190,6 +193,25 @@ class Server:
             raise
         except BaseException:
             _logger.exception("The agent's shutdown handler raised")
+
+
+def _make_store(settings: Settings) -> Store:
+    """Return the store that the settings name. Raises `StoreError`."""
+    kept = settings.invocations
+    if settings.store.url == "memory://":
+        return MemoryStore(retention=kept.retention, max_retained=kept.max_retained)
+    try:
+        from agentws.stores.redis import RedisStore
+    except ModuleNotFoundError as error:
+        raise StoreError("store.url needs a package more: install agentws[redis]") from error
+    return RedisStore(
+        settings.store.url,
+        lease=settings.store.lease,
+        retention=kept.retention,
+        max_retained=kept.max_retained,
+        replay_bytes=kept.replay_bytes,
+        send_timeout=settings.websocket.send_timeout,
+    )
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from agentws.handler import Served
 from agentws.server import Server
 from agentws.settings import Settings
+from tests.redis_server import RedisServer, running_redis
 
 Frame = dict[str, Any]
 
@@ -59,13 +60,13 @@ class Client:
         return self.connection.close_code
 
 
-class Running:
-    """A server that runs, with its address."""
+class Address:
+    """Where something listens that speaks for a server."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.http = f"http://127.0.0.1:{server.port}"
-        self.ws = f"ws://127.0.0.1:{server.port}"
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.http = f"http://127.0.0.1:{port}"
+        self.ws = f"ws://127.0.0.1:{port}"
 
     @asynccontextmanager
     async def connect(
@@ -76,6 +77,14 @@ class Running:
             self.ws + path, additional_headers=headers, **options
         ) as connection:
             yield Client(connection)
+
+
+class Running(Address):
+    """A server that runs in this process."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.port)
+        self.server = server
 
 
 Serve = Callable[..., Awaitable[Running]]
@@ -97,6 +106,27 @@ async def serve() -> AsyncIterator[Serve]:
 
     yield start
     await asyncio.gather(*(server.drain() for server in servers))
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """Run one Redis for all tests that do it no harm."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(shared_redis: RedisServer) -> RedisServer:
+    """Return an empty Redis, which must stay as it is."""
+    shared_redis.empty()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """Run a Redis of the test's own, to be ill-treated."""
+    with running_redis() as server:
+        yield server
 
 
 class LogLines(logging.Handler):

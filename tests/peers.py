@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
-from tests.conftest import PATIENCE, Running
+from tests.conftest import PATIENCE, Address
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 READ_SIZE = 1024**2
@@ -26,14 +26,14 @@ class Peer:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, server: Running, *, receive_buffer: int | None = None, limit: int = 64 * 1024
+        cls, server: Address, *, receive_buffer: int | None = None, limit: int = 64 * 1024
     ) -> AsyncIterator[Self]:
         """Open a connection; with `receive_buffer`, the network holds little for it."""
         sock = socket.socket()
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.server.port))
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
         peer = cls(*await asyncio.open_connection(sock=sock, limit=limit))
         try:
             await peer.greet()

@@ -4,14 +4,15 @@ import asyncio
 import json
 import random
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
 
 from agentws import Agent, InvocationContext
-from tests.conftest import Frame, Running, Serve
+from tests.conftest import Address, Frame, Serve
 from tests.peers import FramedPeer
+from tests.proxy import round_robin
 
 STREAMS = 150
 CHUNKS = 120
@@ -22,7 +23,7 @@ LAST = (b'"type":"stream_end"', b'"type":"error"')
 class Resumer:
     """A client that is cut off after some bytes, time and again, and takes up where it was."""
 
-    def __init__(self, server: Running, invocation_id: str, chance: random.Random) -> None:
+    def __init__(self, server: Address, invocation_id: str, chance: random.Random) -> None:
         self.server = server
         self.invocation_id = invocation_id
         self.chance = chance
@@ -102,14 +103,25 @@ def streaming() -> Agent:
     return agent
 
 
+@pytest.fixture(params=["one server", "two servers on one Redis"])
+async def address(request: pytest.FixtureRequest, serve: Serve) -> AsyncIterator[Address]:
+    """Serve the agent behind one address, by one server or by two that take turns."""
+    if request.param == "one server":
+        yield await serve(streaming())
+        return
+    store = {"url": request.getfixturevalue("redis").url}
+    servers = [await serve(streaming(), store=store) for _ in range(2)]
+    async with round_robin(servers) as proxy:
+        yield proxy
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_chunk_is_lost_repeated_or_reordered_wherever_the_socket_is_cut(
-    serve: Serve, seed: int
+    address: Address, seed: int
 ) -> None:
-    server = await serve(streaming())
     chance = random.Random(seed)
     clients = [
-        Resumer(server, f"stream-{seed}-{index}", random.Random(chance.random()))
+        Resumer(address, f"stream-{seed}-{index}", random.Random(chance.random()))
         for index in range(STREAMS)
     ]
     ends: list[str] = []

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from agentws.protocol import (
     InvocationError,
@@ -30,6 +30,16 @@ class Outcome(Struct):
     status: Status
     result: bytes | None = None
     error: InvocationError | None = None
+    at: float = field(default_factory=time.time)
+
+    def note(self, record: Record) -> None:
+        """Put down in a record how it ended."""
+        record.status = self.status
+        record.finished_at = self.at
+        record.result = self.result
+        if self.error is not None:
+            record.error_code, record.error_message = self.error.code, self.error.message
+            record.error_status = self.error.status
 
 
 class Snapshot(NamedTuple):
@@ -181,13 +191,7 @@ class Log:
 
     def end(self, outcome: Outcome) -> None:
         """End the log: nothing more will be appended."""
-        record = self.record
-        record.result = outcome.result
-        if (error := outcome.error) is not None:
-            record.error_code, record.error_message = error.code, error.message
-            record.error_status = error.status
-        record.status = outcome.status
-        record.finished_at = time.time()
+        outcome.note(self.record)
         self.on_append = None
         self.on_attendance = None  # it holds the invocation, which holds this log
         for follower in self._followers:

@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
 from agentws.protocol import InvocationError, Record
 from agentws.stores import Follower, Log, Outcome, Store
 from agentws.stores.memory import MemoryStore
+from agentws.stores.redis import RedisStore
 
 PATIENCE = 5.0
 """Seconds after which something that a test waits for is missing."""
@@ -16,13 +18,15 @@ PATIENCE = 5.0
 OpenStore = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "redis"])
 async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
     """Open stores of one kind; they are closed at the end."""
     stores: list[Store] = []
+    url = request.getfixturevalue("redis").url if request.param == "redis" else ""
 
     async def open_store(*, retention: float = 60.0, max_retained: int = 1000) -> Store:
-        store = MemoryStore(retention=retention, max_retained=max_retained)
+        make = partial(a_redis_store, url) if url else MemoryStore
+        store: Store = make(retention=retention, max_retained=max_retained)
         await store.open()
         stores.append(store)
         return store
@@ -30,6 +34,26 @@ async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]
     yield open_store
     for store in stores:
         await store.close()
+
+
+def a_redis_store(
+    url: str,
+    *,
+    lease: float = 1.0,
+    retention: float = 60.0,
+    max_retained: int = 1000,
+    replay_bytes: int = 1024,
+    send_timeout: float = 5.0,
+) -> RedisStore:
+    """Return a store that is not open yet."""
+    return RedisStore(
+        url,
+        lease=lease,
+        retention=retention,
+        max_retained=max_retained,
+        replay_bytes=replay_bytes,
+        send_timeout=send_timeout,
+    )
 
 
 def a_log(

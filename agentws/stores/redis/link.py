@@ -1,0 +1,180 @@
+"""The line to Redis: commands go out in order, many at a time, and soon fail without an answer."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from agentws.protocol import InvocationError
+from agentws.stores.redis.scripts import ALL, Script
+
+_logger: Final = logging.getLogger("agentws.store")
+
+TIMEOUT: Final = 1.4
+"""Seconds for which Redis may keep us waiting. Who has to wait for others before him waits twice
+as long at most, which is within the 3 s of §10."""
+
+MOST_COMMANDS: Final = 512
+MOST_BYTES: Final = 1024 * 1024
+"""How much goes out at a time."""
+
+Argument = str | bytes | int | float
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+
+class Unavailable(InvocationError):
+    """Redis is away, or cannot do its work."""
+
+    def __init__(self) -> None:
+        super().__init__("store_unavailable", "The store of invocations does not answer")
+
+
+class _Command(NamedTuple):
+    arguments: tuple[Argument, ...]
+    reply: "asyncio.Future[Any]"
+
+    @property
+    def size(self) -> int:
+        return sum(len(argument) for argument in self.arguments if isinstance(argument, bytes))
+
+
+class Link:
+    """Connections to one Redis.
+
+    It is up from `raise_up` on until a command finds no answer; then everything that waits fails,
+    and whatever is asked for fails at once, until it is up again.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Prepare for `url`. Raises `ValueError` when that is malformed."""
+        self.redis: Redis = Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            # A connection that was cut is opened anew once; all that is sent may be sent twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        )
+        self.up = False
+        self._queue: list[_Command] = []
+        self._wanted = asyncio.Event()
+        self._worker = asyncio.create_task(self._work())
+
+    def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> "asyncio.Future[Any]":
+        """Have Redis run a script; see `call`."""
+        return self.call("EVALSHA", script.digest, len(keys), *keys, *arguments)
+
+    def call(self, *command: Argument) -> "asyncio.Future[Any]":
+        """Send a command after those before it, and return what will hold its reply.
+
+        Raises `Unavailable`, now or from the future; the future may hold a `ResponseError`, too.
+        """
+        if not self.up:
+            raise Unavailable
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Command(command, reply))
+        self._wanted.set()
+        return reply
+
+    async def exchange(self, *commands: Sequence[Argument]) -> list[Any]:
+        """Send some commands past the queue, whether the link is up or not.
+
+        Raises what redis-py raises, and `TimeoutError`.
+        """
+        async with asyncio.timeout(TIMEOUT):
+            return await self._pipe(commands, raise_on_error=True)
+
+    async def load_scripts(self) -> None:
+        """Make all scripts known to Redis. Raises as `exchange`."""
+        await self.exchange(*(("SCRIPT", "LOAD", script.text) for script in ALL))
+
+    def raise_up(self) -> None:
+        """From now on, take commands."""
+        self.up = True
+
+    def fail(self, error: BaseException) -> None:
+        """Take note that Redis does not answer."""
+        if self.up:
+            self.up = False
+            _logger.warning("Redis does not answer: %s", describe(error))
+        commands, self._queue = self._queue, []
+        _refuse(commands)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.up = False
+        self._worker.cancel()
+        _refuse(self._queue)
+        with contextlib.suppress(*FAILURES):
+            await self.redis.aclose()
+
+    async def _work(self) -> None:
+        while True:
+            await self._wanted.wait()
+            while self._queue:
+                await self._send(self._next_batch())
+            self._wanted.clear()
+
+    def _next_batch(self) -> list[_Command]:
+        count = size = 0
+        while size < MOST_BYTES and count < min(MOST_COMMANDS, len(self._queue)):
+            size += self._queue[count].size
+            count += 1
+        batch = self._queue[:count]
+        del self._queue[:count]
+        return batch
+
+    async def _send(self, batch: list[_Command]) -> None:
+        commands = [command.arguments for command in batch]
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                replies = await self._pipe(commands, raise_on_error=False)
+                if any(isinstance(reply, NoScriptError) for reply in replies):  # it was restarted
+                    await self.load_scripts()
+                    replies = await self._pipe(commands, raise_on_error=False)
+        except FAILURES as error:
+            _refuse(batch)
+            self.fail(error)
+        except BaseException:
+            _refuse(batch)
+            raise
+        else:
+            for command, reply in zip(batch, replies, strict=True):
+                _settle(command.reply, reply)
+
+    async def _pipe(
+        self, commands: Sequence[Sequence[Argument]], *, raise_on_error: bool
+    ) -> list[Any]:
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=raise_on_error)
+
+
+def describe(error: BaseException) -> str:
+    """Return what a failure says of itself, or its name if it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def _refuse(commands: list[_Command]) -> None:
+    for command in commands:
+        _settle(command.reply, Unavailable())
+
+
+def _settle(reply: "asyncio.Future[Any]", outcome: object) -> None:
+    if reply.done():  # whoever waited for it has left
+        return
+    if isinstance(outcome, Exception):
+        reply.set_exception(outcome)
+        reply.exception()  # not everybody who asks wants to know
+    else:
+        reply.set_result(outcome)

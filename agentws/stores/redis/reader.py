@@ -1,0 +1,79 @@
+"""Looks at what Redis holds of an invocation, whoever wrote it."""
+
+import logging
+import sys
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from agentws.stores.log import Log
+from agentws.stores.redis import scripts
+from agentws.stores.redis.lease import Lease
+from agentws.stores.redis.link import Link, Unavailable
+from agentws.stores.redis.sight import Sight, Unreadable, extend, read_sight
+from agentws.stores.redis.terms import Terms
+
+_logger: Final = logging.getLogger("agentws.store")
+
+PAGE: Final = 16
+"""How many entries of a stream are read at a time; a writer makes them 64 KiB long at most."""
+
+
+class Reader:
+    """Looks, and finds out on the way that a replica is dead."""
+
+    def __init__(self, link: Link, lease: Lease, terms: Terms) -> None:
+        self._link = link
+        self._lease = lease
+        self._terms = terms
+
+    async def look(self, invocation_id: str) -> Sight | None:
+        """Return the record of an invocation that is still retained, without chunks.
+
+        Raises `Unavailable`.
+        """
+        return await self._read(invocation_id, after="", is_gone_too=False)
+
+    async def look_after(self, invocation_id: str, number: int) -> Sight | None:
+        """Return the record, retained or just over, and the first page of chunks after a number.
+
+        Raises `Unavailable`.
+        """
+        return await self._read(invocation_id, after=number, is_gone_too=True)
+
+    async def lay_out(self, sight: Sight) -> Log:
+        """Return the log of an ended invocation. Raises `Unavailable`."""
+        record, first, last = sight.snapshot
+        log = Log(record, sys.maxsize, first=first)
+        while log.last < last:
+            page = await self.look_after(record.invocation_id, log.last)
+            if page is not None:
+                extend(log, page)
+            if page is None or page.is_last:
+                break
+        if log.last < last:  # the rest was removed by somebody else
+            log.skip(last + 1)
+        return log
+
+    async def _read(self, invocation_id: str, after: str | int, is_gone_too: bool) -> Sight | None:
+        keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
+        arguments = (
+            scripts.ROOT,
+            scripts.news_channel(invocation_id),
+            after,
+            PAGE,
+            int(self._lease.may_judge),
+            int(is_gone_too),
+            self._terms.retention_ms,
+            self._terms.linger_ms,
+        )
+        try:
+            reply = await self._link.run(scripts.READ, keys, arguments)
+            return read_sight(invocation_id, reply, PAGE)
+        except Unreadable:
+            _logger.error("What Redis holds under %s is not ours", keys[0])
+        except ResponseError as error:
+            _logger.error("Redis refused to read %s: %s", keys[0], error)
+            if "WRONGTYPE" not in str(error):
+                raise Unavailable from None
+        return None

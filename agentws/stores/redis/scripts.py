@@ -1,0 +1,192 @@
+"""What is kept in Redis: the keys, all named here, and the scripts that change them atomically.
+
+An invocation is a hash (its record, who writes it, which chunks are held) and a stream of its
+chunks. All keys share a hash tag, and so a slot of a cluster: a script may then reach for the
+lease of whatever replica a record names. Redis 6.2 or newer.
+
+A writer is known by its *claim* (replica and number) and holds a *lease*, a key that expires unless
+the replica renews it; its value is the *session*, a number that grows each time the replica has to
+begin anew. Scripts write only for the claim that the record names and under the session of the
+day, so that whatever was sent in an earlier session and arrives late does nothing. All of them may
+be sent twice: a second time changes nothing.
+"""
+
+from hashlib import sha1
+from typing import Final
+
+ROOT: Final = "{agentws}:"
+"""What all keys and channels begin with."""
+
+
+def record_key(invocation_id: str) -> str:
+    """Return the key of the hash of an invocation."""
+    return f"{ROOT}record:{invocation_id}"
+
+
+def chunks_key(invocation_id: str) -> str:
+    """Return the key of the stream of an invocation's chunks.
+
+    Each entry holds a JSON array of chunks; its id is the number of the last of them.
+    """
+    return f"{ROOT}chunks:{invocation_id}"
+
+
+def lease_key(replica: str) -> str:
+    """Return the key that exists as long as a replica is known to live."""
+    return f"{ROOT}lease:{replica}"
+
+
+def news_channel(invocation_id: str) -> str:
+    """Return the channel that tells of every change of an invocation."""
+    return f"{ROOT}news:{invocation_id}"
+
+
+def replica_channel(replica: str) -> str:
+    """Return the channel on which a replica is spoken to."""
+    return f"{ROOT}replica:{replica}"
+
+
+class Script:
+    """A script that Redis runs, and the name under which it is known there."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_NOW: Final = """
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+_MARK_LOST: Final = (
+    _NOW
+    + """
+local function mark_lost(record, chunks, news, retention, linger)
+    redis.call('HSET', record, 'status', 'lost', 'lost_at', string.format('%d', now()),
+        'gone_at', string.format('%d', now() + tonumber(retention)))
+    redis.call('PEXPIRE', record, linger)
+    redis.call('PEXPIRE', chunks, linger)
+    redis.call('PUBLISH', news, '')
+end
+"""
+)
+
+CLAIM: Final = Script(
+    _NOW
+    + """
+local record, chunks, lease = KEYS[1], KEYS[2], KEYS[3]
+local claim, session, replica, ttl, birth, first, last = unpack(ARGV)
+if redis.call('GET', lease) ~= session then return 'unleased' end
+local known = redis.call('HMGET', record, 'claim', 'status', 'gone_at')
+if known[1] == claim then
+    return known[2] == 'lost' and 'lost' or 'claimed'
+end
+if redis.call('EXISTS', record) == 1 and not (known[3] and tonumber(known[3]) <= now()) then
+    return 'taken'
+end
+redis.call('DEL', record, chunks)
+redis.call('HSET', record, 'claim', claim, 'replica', replica, 'status', 'running',
+    'record', birth, 'first', first, 'last', last)
+redis.call('PEXPIRE', record, ttl)
+return 'new'
+"""
+)
+"""Take an id: `new`; `claimed` before by the same claim, which may be `lost`; or `taken`."""
+
+WRITE: Final = Script(
+    _NOW
+    + """
+local record, chunks, lease = KEYS[1], KEYS[2], KEYS[3]
+local claim, session, news, ttl, first, last, data, final, result, retention = unpack(ARGV)
+local known = redis.call('HMGET', record, 'claim', 'status', 'last')
+if not known[1] then return 'gone' end
+if known[1] ~= claim or known[2] == 'lost' then return 'lost' end
+if known[2] == 'ended' then return 'written' end
+if redis.call('GET', lease) ~= session then return 'unleased' end
+if data ~= '' and tonumber(last) > tonumber(known[3]) then
+    redis.call('XADD', chunks, last .. '-0', 'chunks', data)
+    if redis.call('PTTL', chunks) < 0 then redis.call('PEXPIRE', chunks, ttl) end
+end
+redis.call('XTRIM', chunks, 'MINID', first .. '-0')
+redis.call('HSET', record, 'first', first, 'last', last)
+if final ~= '' then
+    redis.call('HSET', record, 'status', 'ended', 'record', final,
+        'gone_at', string.format('%d', now() + tonumber(retention)))
+    if result ~= '' then redis.call('HSET', record, 'result', result) end
+    redis.call('PEXPIRE', record, ttl)
+    redis.call('PEXPIRE', chunks, ttl)
+end
+redis.call('PUBLISH', news, '')
+return 'written'
+"""
+)
+"""Add chunks, drop those before `first`, and end the record if there is a final one.
+
+`written`; `gone` if there is no such record any more; `lost` if others have given the writer up;
+`unleased` if the replica must first renew its lease.
+"""
+
+READ: Final = Script(
+    _MARK_LOST
+    + """
+local record, chunks = KEYS[1], KEYS[2]
+local root, news, after, count, may_lose, also_gone, retention, linger = unpack(ARGV)
+local function fields()
+    return redis.call('HMGET', record, 'status', 'record', 'replica', 'first', 'last', 'result',
+        'lost_at', 'gone_at')
+end
+local found = fields()
+if not found[1] then return {} end
+if found[1] == 'running' and may_lose == '1'
+        and redis.call('EXISTS', root .. 'lease:' .. (found[3] or '')) == 0 then
+    mark_lost(record, chunks, news, retention, linger)
+    found = fields()
+end
+if also_gone == '0' and found[8] and tonumber(found[8]) <= now() then return {} end
+local entries = {}
+if after ~= '' then
+    entries = redis.call('XRANGE', chunks, '(' .. after .. '-0', '+', 'COUNT', count)
+end
+return {found, entries}
+"""
+)
+"""Return what is known of an invocation, and the entries with chunks after a number.
+
+Where `may_lose` says so, a running one whose replica has no lease is marked as lost.
+"""
+
+LOSE: Final = Script(
+    _MARK_LOST
+    + """
+local record, chunks = KEYS[1], KEYS[2]
+local claim, news, retention, linger = unpack(ARGV)
+local known = redis.call('HMGET', record, 'claim', 'status')
+if known[1] == claim and known[2] == 'running' then
+    mark_lost(record, chunks, news, retention, linger)
+end
+"""
+)
+"""Mark an invocation as lost that its own replica gives up."""
+
+RELEASE: Final = Script(
+    """
+if redis.call('HGET', KEYS[1], 'claim') == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end
+"""
+)
+"""Give back an id that was claimed in vain, or forget an invocation before its time."""
+
+KEEP: Final = Script(
+    """
+if redis.call('HGET', KEYS[1], 'claim') == ARGV[1] and redis.call('HGET', KEYS[1], 'status')
+        == 'running' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
+"""
+)
+"""Put off the expiry of a running invocation."""
+
+ALL: Final = (CLAIM, WRITE, READ, LOSE, RELEASE, KEEP)

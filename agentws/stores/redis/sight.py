@@ -1,0 +1,122 @@
+"""What a look at Redis shows of an invocation, checked: others may have written there, too."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from agentws.protocol import InvocationError, Record
+from agentws.stores.log import Log, Outcome, Snapshot
+
+_logger: Final = logging.getLogger("agentws.store")
+
+_records: Final = msgspec.json.Decoder(Record)
+_chunk_lists: Final = msgspec.json.Decoder(list[Raw])
+
+
+class Unreadable(Exception):
+    """What stands under the keys of an invocation was not written by us."""
+
+
+class Entry(NamedTuple):
+    """Chunks that stand together in the stream; the first of them is number `first`."""
+
+    first: int
+    chunks: Sequence[bytes]
+
+
+class Sight(NamedTuple):
+    """The record and the chunks held, as they were at one moment, and some of the chunks."""
+
+    snapshot: Snapshot
+    replica: str
+    """Which replica runs it, or ran it."""
+    entries: Sequence[Entry]
+    is_last: bool
+    """Whether there were no more chunks than these."""
+
+
+def lost() -> InvocationError:
+    """Return what is told of an invocation whose replica is gone (§7)."""
+    return InvocationError("lost", "The replica that ran the invocation is gone")
+
+
+def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | None:
+    """Read the reply of the script `READ`; None where there is nothing. Raises `Unreadable`.
+
+    `page` is the number of entries that were asked for.
+    """
+    if not reply:
+        return None
+    fields, entries = reply
+    status, birth, replica, first, last, result, lost_at, _ = fields
+    try:
+        record = _records.decode(birth)
+        if record.invocation_id != invocation_id:
+            raise Unreadable
+        _note_end(record, status, result, lost_at)
+        snapshot = Snapshot(record, _number(first), _number(last))
+        return Sight(snapshot, replica.decode(), _read_entries(entries), len(entries) < page)
+    except (msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
+        raise Unreadable from error
+
+
+def extend(log: Log, sight: Sight) -> None:
+    """Add to a log what a sight shows beyond it; what Redis no longer holds is skipped."""
+    if sight.snapshot.first > log.last + 1:
+        log.skip(sight.snapshot.first)
+    for first, chunks in sight.entries:
+        if first > log.last + 1:
+            log.skip(first)
+        for chunk in chunks[log.last + 1 - first :]:
+            log.append(chunk)
+
+
+def is_json(text: bytes) -> bool:
+    """Tell whether `text` is JSON that may be put into a frame as it is."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _note_end(record: Record, status: bytes, result: bytes | None, lost_at: bytes | None) -> None:
+    match status:
+        case b"running" if record.status == "running":
+            pass
+        case b"ended" if record.status != "running":
+            if result is not None and not is_json(result):
+                raise Unreadable
+            record.result = result
+        case b"lost" if lost_at is not None:
+            Outcome("lost", error=lost(), at=int(lost_at) / 1000).note(record)
+        case _:
+            raise Unreadable
+
+
+def _number(text: bytes) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _read_entries(entries: Sequence[Any]) -> list[Entry]:
+    """Return the entries that can be read; the others are missing, which shows as a gap."""
+    readable = []
+    for name, fields in entries:
+        try:
+            readable.append(_read_entry(name, dict(zip(fields[::2], fields[1::2], strict=True))))
+        except (msgspec.MsgspecError, ValueError, KeyError):
+            _logger.error("An entry in a stream of chunks is not ours: %r", name)
+    return readable
+
+
+def _read_entry(name: bytes, fields: dict[bytes, bytes]) -> Entry:
+    data = fields[b"chunks"]
+    data.decode()  # msgspec does not look into the strings of what it leaves raw
+    chunks = [bytes(chunk) for chunk in _chunk_lists.decode(data)]
+    return Entry(int(name.partition(b"-")[0]) + 1 - len(chunks), chunks)

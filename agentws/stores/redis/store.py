@@ -1,0 +1,233 @@
+"""The store that several replicas share.
+
+A replica keeps the logs of what it runs in memory, as without Redis, and has each of them written
+behind its listeners by a `Writer`. What others run, it copies into a `Mirror` as long as somebody
+here listens. A `Lease` tells the others that it lives.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
+
+from agentws.protocol import InvocationError, new_id
+from agentws.stores import Stop, StoreError
+from agentws.stores.log import Log, Outcome, Snapshot
+from agentws.stores.redis import scripts
+from agentws.stores.redis.lease import Lease
+from agentws.stores.redis.letters import Cancel, Mailbox, read_letter
+from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe
+from agentws.stores.redis.mirror import Mirrors
+from agentws.stores.redis.reader import Reader
+from agentws.stores.redis.terms import Terms
+from agentws.stores.redis.writer import GUEST_PATIENCE, Writer
+
+_logger: Final = logging.getLogger("agentws.store")
+
+END_PATIENCE: Final = 1.0
+"""Seconds for which listeners wait for the end until it is written, so that others know it, too."""
+
+CLOSE_PATIENCE: Final = 0.5
+"""Seconds for which the rest is written at the very end."""
+
+
+class _Retained(NamedTuple):
+    invocation_id: str
+    claim: str
+    until: float
+
+
+class RedisStore:
+    """Logs of all replicas that use the same Redis."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease: float,
+        retention: float,
+        max_retained: int,
+        replay_bytes: int,
+        send_timeout: float,
+    ) -> None:
+        """Prepare the store; to be made inside the event loop. Times are seconds.
+
+        Others take this replica for dead when it has not been heard of for `lease` seconds. It
+        remembers `max_retained` of the invocations that ended on it. Raises `StoreError` when the
+        URL is malformed.
+        """
+        self._terms = Terms(new_id(), lease, retention, replay_bytes, send_timeout)
+        try:
+            self._link = Link(url)
+        except ValueError as error:
+            raise StoreError(f"store.url is malformed: {error}") from error
+        self._lease = Lease(self._link, self._terms)
+        self._mailbox = Mailbox(self._link.redis, self._link.fail)
+        self._reader = Reader(self._link, self._lease, self._terms)
+        self._mirrors = Mirrors(self._reader, self._link, self._mailbox, self._terms)
+        self._max_retained = max_retained
+        self._claims = 0
+        self._writers: dict[str, Writer] = {}
+        self._retained: deque[_Retained] = deque()  # in the order of their end
+        self._doubtful: list[tuple[str, str]] = []  # claims that may have been heard
+        self._expiry_put_off_at = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def available(self) -> bool:
+        """See `Store.available`."""
+        return self._link.up
+
+    async def open(self) -> None:
+        """See `Store.open`. Without Redis, the store waits for it."""
+        channel = scripts.replica_channel(self._terms.replica)
+        await self._mailbox.subscribe(channel, self._on_letter)
+        try:
+            await self._lease.take()
+            await self._mailbox.open()
+        except FAILURES as error:
+            self._link.fail(error)
+            _logger.warning("The store waits for Redis: %s", describe(error))
+        self._start(self._lease.keep(self._on_beat))
+        self._start(self._lease.watch(self._on_sleep))
+
+    async def claim(self, log: Log, stop: Stop) -> None:
+        """See `Store.claim`."""
+        if log.record.invocation_id in self._writers:  # it ended, and Redis does not know it yet
+            raise InvocationError("already_exists", "An invocation with this id exists")
+        self._claims += 1
+        claim = f"{self._terms.replica}/{self._claims}"
+        parts = self._link, self._lease, self._terms
+        writer = Writer(log, stop, claim, parts, self._on_released)
+        try:
+            await writer.take_id()
+        except Unavailable:
+            self._doubtful.append((writer.invocation_id, claim))
+            raise
+        self._writers[log.record.invocation_id] = writer
+
+    async def look_up(self, invocation_id: str) -> Snapshot | None:
+        """See `Store.look_up`."""
+        if (writer := self._writers.get(invocation_id)) is not None:
+            return writer.log.snapshot
+        sight = await self._reader.look(invocation_id)
+        return None if sight is None else sight.snapshot
+
+    async def find(self, invocation_id: str) -> Log | None:
+        """See `Store.find`."""
+        if (writer := self._writers.get(invocation_id)) is not None:
+            return writer.log
+        sight = await self._reader.look(invocation_id)
+        if sight is None:
+            return None
+        if sight.snapshot.record.status == "running":
+            return self._mirrors.get(sight)
+        return await self._reader.lay_out(sight)
+
+    async def finish(self, log: Log, outcome: Outcome) -> None:
+        """See `Store.finish`."""
+        writer = self._writers.get(log.record.invocation_id)
+        if writer is not None and writer.log is log:
+            writer.end(outcome)
+            await writer.released(END_PATIENCE)
+        if not log.ended:
+            log.end(outcome)
+
+    async def cancel(self, invocation_id: str) -> None:
+        """See `Store.cancel`."""
+        self._mirrors.cancel(invocation_id)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        ended = [writer for writer in self._writers.values() if writer.log.ended]
+        await asyncio.gather(*(writer.released(CLOSE_PATIENCE) for writer in ended))
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._mirrors.close()
+        if self._link.up:
+            with contextlib.suppress(*FAILURES):
+                await self._lease.give_up()
+        await self._mailbox.close()
+        await self._link.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something until the store is closed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_released(self, writer: Writer) -> None:
+        """Retain what is written, or lost, as long as it is retained, and no more than allowed."""
+        now = time.monotonic()
+        self._writers.pop(writer.invocation_id, None)
+        self._retained.append(
+            _Retained(writer.invocation_id, writer.claim, now + self._terms.retention)
+        )
+        while self._retained and self._retained[0].until <= now:
+            self._retained.popleft()
+        if len(self._retained) > self._max_retained:
+            self._give_back(*self._retained.popleft()[:2])
+
+    def _give_back(self, invocation_id: str, claim: str) -> None:
+        """Have Redis forget an invocation of ours, if it knows it and is there."""
+        if self._link.up:
+            keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
+            self._link.run(scripts.RELEASE, keys, (claim,))
+
+    def _on_sleep(self) -> None:
+        """Give up what runs here: others may have done so already."""
+        if self._writers:
+            _logger.error("This replica slept past its lease: what it ran is lost")
+        for writer in list(self._writers.values()):
+            writer.lose()
+
+    async def _on_beat(self, is_new: bool) -> None:
+        """Do what the time has come for, and what is to be made up for after Redis was away."""
+        if is_new:
+            await self._make_up()
+        elif not await self._hear_ourselves():
+            await self._mailbox.open()
+        for writer in list(self._writers.values()):
+            writer.dismiss_guests(time.monotonic() - GUEST_PATIENCE)
+            writer.go_on()
+            if writer.is_overdue:
+                del self._writers[writer.invocation_id]
+        if time.monotonic() >= self._expiry_put_off_at + self._terms.lease:
+            self._put_off_expiry()
+        self._mirrors.tend()
+
+    async def _make_up(self) -> None:
+        await self._mailbox.open()
+        doubtful, self._doubtful = self._doubtful, []
+        for invocation_id, claim in doubtful:
+            self._give_back(invocation_id, claim)
+        for writer in self._writers.values():
+            writer.excuse_guests()
+            writer.verify()
+
+    async def _hear_ourselves(self) -> bool:
+        """Tell whether what is said to us arrives."""
+        return bool(
+            await self._link.call("PUBLISH", scripts.replica_channel(self._terms.replica), b"")
+        )
+
+    def _put_off_expiry(self) -> None:
+        self._expiry_put_off_at = time.monotonic()
+        for writer in self._writers.values():
+            writer.put_off_expiry()
+
+    def _on_letter(self, data: bytes) -> None:
+        """Do what another replica asks for."""
+        letter = read_letter(data)
+        writer = self._writers.get(letter.invocation_id) if letter is not None else None
+        if letter is None or writer is None:
+            return
+        if isinstance(letter, Cancel):
+            writer.stop(InvocationError("cancelled", "The invocation was cancelled"))
+        else:
+            writer.attend(letter.replica, letter.position)
