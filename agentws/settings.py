@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, cast, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -31,6 +32,16 @@ def _without_credentials(url: str) -> str:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _is_store_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_there = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_redis = parts.scheme in ("redis", "rediss") and is_there and not re.search(r"\s", url)
+    return url == "memory://" or (is_redis and bool(re.fullmatch(r"/?[0-9]*", parts.path)))
 
 
 def _required(test: Callable[[str], object], wish: str) -> AfterValidator:
@@ -58,8 +69,9 @@ SessionId = Annotated[str, _required(lambda value: not value or is_id(value), f"
 StoreUrl = Annotated[
     str,
     _required(
-        re.compile(r"memory://|rediss?://\S+").fullmatch,
-        "be memory://, redis://HOST or rediss://HOST",
+        _is_store_url,
+        "be memory://, redis://HOST or rediss://HOST, with :PORT and /DATABASE where needed, and "
+        "special characters of a password percent-encoded",
     ),
 ]
 HttpUrl = Annotated[

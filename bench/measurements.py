@@ -56,6 +56,32 @@ def chunks(servers: Servers, seconds: float) -> Measurement:
     return _ratio(f"Streamed chunks, {SOCKETS} sockets", comparison, target=1.2)
 
 
+def redis_round_trips(servers: Servers, seconds: float) -> Measurement:
+    """Compare invocations a second whose ids are claimed in Redis with those in memory."""
+    exchange = Exchange(_INVOKE)
+    with (
+        servers.redis() as url,
+        servers.daemon("bench.agents:echo", url) as shared,
+        servers.daemon("bench.agents:echo") as alone,
+    ):
+        comparison = compare(Side(shared, exchange), Side(alone, exchange), seconds)
+    name = f"Invoke round trips on Redis, {SOCKETS} sockets"
+    return _ratio(name, comparison, target=0.3, other="memory")
+
+
+def redis_chunks(servers: Servers, seconds: float) -> Measurement:
+    """Compare chunks a second that Redis keeps as well with those in memory."""
+    stream = Exchange(_INVOKE, answers=CHUNKS + 1, closing=1)
+    with (
+        servers.redis() as url,
+        servers.daemon("bench.agents:stream", url) as shared,
+        servers.daemon("bench.agents:stream") as alone,
+    ):
+        comparison = compare(Side(shared, stream), Side(alone, stream), seconds)
+    name = f"Streamed chunks on Redis, {SOCKETS} sockets"
+    return _ratio(name, comparison, target=0.5, other="memory")
+
+
 def memory(servers: Servers, _seconds: float) -> Measurement:
     """Measure what an idle socket costs that has exchanged one message."""
     with servers.daemon("bench.agents:echo") as ours:
@@ -74,7 +100,14 @@ def start_up(servers: Servers, _seconds: float) -> Measurement:
 
 
 MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = MappingProxyType(
-    {"round-trips": round_trips, "chunks": chunks, "memory": memory, "start-up": start_up}
+    {
+        "round-trips": round_trips,
+        "chunks": chunks,
+        "redis-round-trips": redis_round_trips,
+        "redis-chunks": redis_chunks,
+        "memory": memory,
+        "start-up": start_up,
+    }
 )
 """Every measurement by its short name; it takes the servers and the seconds of one round."""
 
@@ -95,6 +128,6 @@ async def _growth(server: Server) -> int:
             return server.resident_bytes - before
 
 
-def _ratio(name: str, comparison: Comparison, target: float) -> Measurement:
-    rates = {"ours": Rate.median(comparison.ours), "bare": Rate.median(comparison.bare)}
-    return Measurement(name, comparison.ratio, "x bare", "at least", target, rates)
+def _ratio(name: str, comparison: Comparison, target: float, other: str = "bare") -> Measurement:
+    rates = {"ours": Rate.median(comparison.ours), other: Rate.median(comparison.other)}
+    return Measurement(name, comparison.ratio, f"x {other}", "at least", target, rates)

@@ -61,23 +61,23 @@ class Comparison:
     """The rates of both sides, round by round."""
 
     ours: list[Rate]
-    bare: list[Rate]
+    other: list[Rate]
 
     @property
     def ratio(self) -> float:
-        """Ours to bare: the median of the rounds, each of which saw the same noise on both."""
+        """Ours to the other: the median of the rounds, each of which saw the same noise on both."""
         return statistics.median(
-            ours.messages_per_second / bare.messages_per_second
-            for ours, bare in zip(self.ours, self.bare, strict=True)
+            ours.messages_per_second / other.messages_per_second
+            for ours, other in zip(self.ours, self.other, strict=True)
         )
 
 
-def compare(ours: Side, bare: Side, seconds: float) -> Comparison:
+def compare(ours: Side, other: Side, seconds: float) -> Comparison:
     """Measure both in turns, `seconds` each time."""
     comparison = Comparison([], [])
     for _ in range(ROUNDS):
         comparison.ours.append(run(_measure(ours, seconds)))
-        comparison.bare.append(run(_measure(bare, seconds)))
+        comparison.other.append(run(_measure(other, seconds)))
     return comparison
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import psutil
 
 _HOST: Final = "127.0.0.1"
 _ROOT: Final = Path(__file__).parents[1]
+_REDIS: Final = Path(sysconfig.get_path("scripts"), "redis-server")
 _PATIENCE: Final = 30.0
 """How many seconds a server has to become ready."""
 
@@ -55,20 +57,35 @@ class Servers:
 
     core: int | None
 
-    def daemon(self, handler: str) -> contextlib.AbstractContextManager[Server]:
-        """Run the daemon with its defaults and a handler, given as `module:attribute`."""
-        return self._running("agentws", "serve", "--handler", handler)
+    def daemon(
+        self, handler: str, store: str = "memory://"
+    ) -> contextlib.AbstractContextManager[Server]:
+        """Run the daemon with a handler, given as `module:attribute`, and else its defaults."""
+        return self._running("agentws", "serve", "--handler", handler, AGENTWS_STORE__URL=store)
 
     def bare(self) -> contextlib.AbstractContextManager[Server]:
         """Run the server that ours is compared with."""
         return self._running("bench.bare")
 
     @contextlib.contextmanager
-    def _running(self, module: str, *arguments: str) -> Iterator[Server]:
+    def redis(self) -> Iterator[str]:
+        """Run a Redis that keeps nothing on disk, wherever the system likes, and tell its URL."""
+        port = _free_port()
+        command = [str(_REDIS), "--port", str(port), "--bind", _HOST, "--save", ""]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                yield f"redis://{_HOST}:{port}"
+            finally:
+                process.kill()
+
+    @contextlib.contextmanager
+    def _running(self, module: str, *arguments: str, **environment: str) -> Iterator[Server]:
         port = _free_port()
         command = [sys.executable, "-m", module, *arguments, "--host", _HOST, "--port", str(port)]
         started_at = time.perf_counter()
-        with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command, cwd=_ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL
+        ) as process:
             try:
                 if self.core is not None:
                     os.sched_setaffinity(process.pid, {self.core})

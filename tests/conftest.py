@@ -16,6 +16,8 @@ from agentws.server import Server
 from agentws.settings import Settings
 from tests.redis_server import RedisServer, running_redis
 
+pytest_plugins = ["tests.processes"]
+
 Frame = dict[str, Any]
 
 PATIENCE = 5.0

@@ -61,7 +61,7 @@ class RedisServer:
         """Forget everything."""
         self.client.flushall()
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all keys there are."""
         return sorted(map(str, self.client.keys()))
 

@@ -60,6 +60,8 @@ class Lease:
             raise
         except _REFUSALS as error:
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
+        except TypeError as error:  # only now does redis-py look at the query of the URL
+            raise StoreError(f"store.url has an unknown option: {error}") from error
         self._up_since = time.monotonic() - (await self._uptime() if self.session == 1 else 0.0)
         self._link.raise_up()
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from agentws.protocol import InvocationError
 from agentws.stores.redis.scripts import ALL, Script
@@ -163,6 +163,11 @@ class Link:
 def describe(error: BaseException) -> str:
     """Return what a failure says of itself, or its name if it says nothing."""
     return str(error) or type(error).__name__
+
+
+def is_wrong_type(error: ResponseError) -> bool:
+    """Tell whether there is something else under a key than we would put there."""
+    return "WRONGTYPE" in str(error)  # a script's error begins with the place in the script
 
 
 def _refuse(commands: list[_Command]) -> None:

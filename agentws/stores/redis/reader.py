@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from agentws.stores.log import Log
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.link import Link, Unavailable
+from agentws.stores.redis.link import Link, Unavailable, is_wrong_type
 from agentws.stores.redis.sight import Sight, Unreadable, extend, read_sight
 from agentws.stores.redis.terms import Terms
 
@@ -74,6 +74,6 @@ class Reader:
             _logger.error("What Redis holds under %s is not ours", keys[0])
         except ResponseError as error:
             _logger.error("Redis refused to read %s: %s", keys[0], error)
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise Unavailable from None
         return None

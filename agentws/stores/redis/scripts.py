@@ -107,7 +107,11 @@ if known[1] ~= claim or known[2] == 'lost' then return 'lost' end
 if known[2] == 'ended' then return 'written' end
 if redis.call('GET', lease) ~= session then return 'unleased' end
 if data ~= '' and tonumber(last) > tonumber(known[3]) then
-    redis.call('XADD', chunks, last .. '-0', 'chunks', data)
+    local id = last .. '-0'
+    if type(redis.pcall('XADD', chunks, id, 'chunks', data)) == 'table' then  -- not our stream
+        redis.call('DEL', chunks)
+        redis.call('XADD', chunks, id, 'chunks', data)
+    end
     if redis.call('PTTL', chunks) < 0 then redis.call('PEXPIRE', chunks, ttl) end
 end
 redis.call('XTRIM', chunks, 'MINID', first .. '-0')

@@ -194,7 +194,7 @@ class RedisStore:
             await self._mailbox.open()
         for writer in list(self._writers.values()):
             writer.dismiss_guests(time.monotonic() - GUEST_PATIENCE)
-            writer.go_on()
+            writer.try_again()
             if writer.is_overdue:
                 del self._writers[writer.invocation_id]
         if time.monotonic() >= self._expiry_put_off_at + self._terms.lease:

@@ -15,7 +15,7 @@ from agentws.stores import Stop
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.link import Argument, Link, Unavailable
+from agentws.stores.redis.link import Argument, Link, Unavailable, is_wrong_type
 from agentws.stores.redis.sight import lost
 from agentws.stores.redis.terms import Terms
 
@@ -77,6 +77,7 @@ class Writer:
         self._outcome: Outcome | None = None
         self._released = asyncio.Event()
         self._busy = False
+        self._rests = False  # since Redis refused to write, until the next try
         self._is_gone = False  # the record vanished from Redis, and must be written anew
         self._guests: dict[str, Guest] = {}
         invocation_id = log.record.invocation_id
@@ -102,7 +103,7 @@ class Writer:
         try:
             reply = await self._send_claim()
         except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+            if not is_wrong_type(error):
                 _logger.error("Redis refused to claim an id: %s", error)
                 raise Unavailable from None
             reply = b"taken"  # by something that is not ours
@@ -125,9 +126,14 @@ class Writer:
 
     # --- writing ---
 
+    def try_again(self) -> None:
+        """Write what could not be written before."""
+        self._rests = False
+        self.go_on()
+
     def go_on(self) -> None:
         """Write what is new, unless something is under way or Redis is away."""
-        if not self._busy and self._link.up and self._has_news:
+        if not (self._busy or self._rests) and self._link.up and self._has_news:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._send)
 
@@ -241,7 +247,7 @@ class Writer:
 
     def _on_claimed(self, done: "asyncio.Future[Any]") -> None:
         self._busy = False
-        match _reply(done):
+        match self._reply(done):
             case b"new":
                 self._is_gone = False
                 self._position = self.log.first - 1
@@ -258,7 +264,7 @@ class Writer:
 
     def _on_written(self, done: "asyncio.Future[Any]", last: int, *, is_final: bool) -> None:
         self._busy = False
-        match _reply(done):
+        match self._reply(done):
             case b"written":
                 self._position = max(self._position, last)
                 if is_final:
@@ -273,6 +279,16 @@ class Writer:
             case None:
                 return
         self.go_on()
+
+    def _reply(self, done: "asyncio.Future[Any]") -> object:
+        """Return the reply of a script, None where there was none; it is tried again later."""
+        if done.cancelled():
+            return None
+        error = done.exception()
+        if isinstance(error, ResponseError):
+            _logger.error("Redis refused to write %s: %s", self._keys[0], error)
+            self._rests = True
+        return None if error is not None else done.result()
 
     # --- listeners on other replicas ---
 
@@ -297,13 +313,3 @@ class Writer:
         """Wait for word from other replicas from now on: until now, none could have come."""
         for guest in self._guests.values():
             guest.heard_at = time.monotonic()
-
-
-def _reply(done: "asyncio.Future[Any]") -> object:
-    """Return the reply of a script, None where there was none; it is tried again later."""
-    if done.cancelled():
-        return None
-    error = done.exception()
-    if isinstance(error, ResponseError):
-        _logger.error("Redis refused to write an invocation: %s", error)
-    return None if error is not None else done.result()
