@@ -19,3 +19,9 @@ async def stream(_payload: Any, _context: object) -> AsyncGenerator[dict[str, st
     """Yield small chunks as fast as they are taken."""
     for _ in range(CHUNKS):
         yield {"token": TOKEN}
+
+
+async def stream_at_length(payload: int, _context: object) -> AsyncGenerator[dict[str, str], None]:
+    """Yield as many small chunks as asked for."""
+    for _ in range(payload):
+        yield {"token": TOKEN}

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from agentws.protocol import StreamChunk, encode
 from bench.agents import CHUNKS, TOKEN
+from bench.following import LENGTH, Times
 from bench.load import Exchange, open_sockets
 from bench.loops import run
 from bench.rates import ROUNDS, SOCKETS, Comparison, Rate, Side, compare
@@ -56,12 +57,26 @@ def chunks(servers: Servers, seconds: float) -> Measurement:
     return _ratio(f"Streamed chunks, {SOCKETS} sockets", comparison, target=1.2)
 
 
+def replay(servers: Servers, _seconds: float) -> Measurement:
+    """Compare the replay of an ended stream with its live rate."""
+    times = _following(servers)
+    name = f"Replay of {LENGTH:,} chunks"
+    return Measurement(name, times.live / times.replayed, "x live", "at least", 0.5)
+
+
+def second_follower(servers: Servers, _seconds: float) -> Measurement:
+    """Measure what is left of the first follower's rate beside a second one."""
+    times = _following(servers)
+    name = "First of two followers of a stream"
+    return Measurement(name, times.live / times.in_company, "x alone", "at least", 0.5)
+
+
 def redis_round_trips(servers: Servers, seconds: float) -> Measurement:
     """Compare invocations a second whose ids are claimed in Redis with those in memory."""
     exchange = Exchange(_INVOKE)
     with (
         servers.redis() as url,
-        servers.daemon("bench.agents:echo", url) as shared,
+        servers.daemon("bench.agents:echo", AGENTWS_STORE__URL=url) as shared,
         servers.daemon("bench.agents:echo") as alone,
     ):
         comparison = compare(Side(shared, exchange), Side(alone, exchange), seconds)
@@ -74,7 +89,7 @@ def redis_chunks(servers: Servers, seconds: float) -> Measurement:
     stream = Exchange(_INVOKE, answers=CHUNKS + 1, closing=1)
     with (
         servers.redis() as url,
-        servers.daemon("bench.agents:stream", url) as shared,
+        servers.daemon("bench.agents:stream", AGENTWS_STORE__URL=url) as shared,
         servers.daemon("bench.agents:stream") as alone,
     ):
         comparison = compare(Side(shared, stream), Side(alone, stream), seconds)
@@ -103,6 +118,8 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
     {
         "round-trips": round_trips,
         "chunks": chunks,
+        "replay": replay,
+        "second-follower": second_follower,
         "redis-round-trips": redis_round_trips,
         "redis-chunks": redis_chunks,
         "memory": memory,
@@ -110,6 +127,12 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
     }
 )
 """Every measurement by its short name; it takes the servers and the seconds of one round."""
+
+
+def _following(servers: Servers) -> Times:
+    hold_all = {"AGENTWS_INVOCATIONS__REPLAY_BYTES": str(100 * LENGTH)}
+    with servers.daemon("bench.agents:stream_at_length", **hold_all) as ours:
+        return Times.median(ours)
 
 
 def _chunk_frame() -> bytes:

@@ -57,11 +57,12 @@ class Servers:
 
     core: int | None
 
-    def daemon(
-        self, handler: str, store: str = "memory://"
-    ) -> contextlib.AbstractContextManager[Server]:
-        """Run the daemon with a handler, given as `module:attribute`, and else its defaults."""
-        return self._running("agentws", "serve", "--handler", handler, AGENTWS_STORE__URL=store)
+    def daemon(self, handler: str, **environment: str) -> contextlib.AbstractContextManager[Server]:
+        """Run the daemon with a handler, given as `module:attribute`, and else its defaults.
+
+        What else is to be set, `environment` says.
+        """
+        return self._running("agentws", "serve", "--handler", handler, **environment)
 
     def bare(self) -> contextlib.AbstractContextManager[Server]:
         """Run the server that ours is compared with."""

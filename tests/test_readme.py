@@ -10,11 +10,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
-from agentws.protocol import decode_frame
+from agentws.config import load
+from agentws.protocol import Status, decode_frame
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,8 @@ def pattern_of(sample: str) -> str:
 
 
 def test_every_block_is_of_a_kind_that_is_run_here() -> None:
-    assert {block.language for block in blocks()} == {"sh", "python", "text", "json"}
+    kinds = {block.language for block in blocks()}
+    assert kinds == {"sh", "python", "text", "json", "toml", "mermaid"}
     commands = {text.split()[0] for text in texts("sh") for text in text.splitlines()}
     assert commands == {"make", "curl", "agentws"}
 
@@ -123,6 +125,19 @@ def test_the_other_commands_exist(tmp_path: Path) -> None:
 def test_the_message_that_it_shows_is_one() -> None:
     (message,) = texts("json")
     decode_frame(message)
+
+
+def test_the_settings_that_it_shows_are_settings(tmp_path: Path) -> None:
+    for number, text in enumerate(texts("toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        load(file, environ={})
+
+
+def test_the_picture_shows_the_life_of_an_invocation() -> None:
+    (picture,) = texts("mermaid")
+    assert picture.startswith("stateDiagram-v2")
+    assert set(re.findall(r"running --> (\w+)", picture)) == set(get_args(Status)) - {"running"}
 
 
 def test_its_links_lead_somewhere() -> None:

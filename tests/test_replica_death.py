@@ -44,7 +44,10 @@ def start_replica(start: Start, redis: RedisServer) -> StartReplica:
 
 
 async def record(client: Client, invocation_id: str) -> Frame:
+    """Poll; a replica that has just woken may have to find Redis first."""
     frame = await client.ask(action="get_invocation", invocation_id=invocation_id)
+    while frame["type"] == "error" and frame["error"]["code"] == "store_unavailable":
+        frame = await client.ask(action="get_invocation", invocation_id=invocation_id)
     payload = frame["payload"]
     assert isinstance(payload, dict)
     return payload

@@ -34,8 +34,9 @@ class Lease:
 
     def __init__(self, link: Link, terms: Terms) -> None:
         self.key = scripts.lease_key(terms.replica)
-        self.session = 0
-        """The number of times that this replica had to begin anew."""
+        self.session = b""
+        """What the key holds: the number of times that this replica had to begin anew."""
+        self._sessions = 0
         self._link = link
         self._terms = terms
         self._pause = min(terms.lease / 4, NEWS_PATIENCE)
@@ -54,7 +55,8 @@ class Lease:
         """
         try:
             await self._link.load_scripts()
-            self.session += 1
+            self._sessions += 1
+            self.session = b"%d" % self._sessions
             await self._renew()
         except ReadOnlyError:  # a fail-over is under way
             raise
@@ -62,7 +64,7 @@ class Lease:
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
         except TypeError as error:  # only now does redis-py look at the query of the URL
             raise StoreError(f"store.url has an unknown option: {error}") from error
-        self._up_since = time.monotonic() - (await self._uptime() if self.session == 1 else 0.0)
+        self._up_since = time.monotonic() - (await self._uptime() if self._sessions == 1 else 0.0)
         self._link.raise_up()
 
     async def keep(self, on_beat: Callable[[bool], Awaitable[None]]) -> None:
@@ -121,7 +123,7 @@ class Lease:
     async def _uptime(self) -> float:
         """Return for how many seconds Redis has been up, 0 where it does not tell."""
         try:
-            info = await self._link.redis.info("server")
+            (info,) = await self._link.exchange(("INFO", "server"))
         except FAILURES:
             return 0.0
         return float(info.get("uptime_in_seconds", 0))

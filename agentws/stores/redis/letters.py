@@ -58,7 +58,7 @@ class Mailbox:
     def __init__(self, redis: Redis, on_failure: Callable[[BaseException], None]) -> None:
         self._redis = redis
         self._on_failure = on_failure
-        self._channels: dict[str, OnMessage] = {}
+        self._channels: dict[bytes, OnMessage] = {}
         self._pubsub: PubSub | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -69,12 +69,12 @@ class Mailbox:
         await self._pubsub.subscribe(*self._channels)
         self._reader = asyncio.create_task(self._read(self._pubsub))
 
-    async def subscribe(self, channel: str, on_message: OnMessage) -> None:
+    async def subscribe(self, channel: bytes, on_message: OnMessage) -> None:
         """Listen to one more channel; without a connection, as soon as there is one."""
         self._channels[channel] = on_message
         await self._change(channel, PubSub.subscribe)
 
-    async def unsubscribe(self, channel: str) -> None:
+    async def unsubscribe(self, channel: bytes) -> None:
         """Listen to one channel less."""
         if self._channels.pop(channel, None) is not None:
             await self._change(channel, PubSub.unsubscribe)
@@ -90,7 +90,9 @@ class Mailbox:
             with contextlib.suppress(*FAILURES):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    async def _change(self, channel: str, change: Callable[[PubSub, str], Awaitable[None]]) -> None:
+    async def _change(
+        self, channel: bytes, change: Callable[[PubSub, bytes], Awaitable[None]]
+    ) -> None:
         if self._pubsub is None:
             return
         try:
@@ -103,10 +105,10 @@ class Mailbox:
             while True:
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
                 if message is not None and message["type"] == "message":
-                    self._deliver(message["channel"].decode(), message["data"])
+                    self._deliver(message["channel"], message["data"])
         except FAILURES as error:
             self._on_failure(error)
 
-    def _deliver(self, channel: str, data: bytes) -> None:
+    def _deliver(self, channel: bytes, data: bytes) -> None:
         if (on_message := self._channels.get(channel)) is not None:
             on_message(data)

@@ -48,7 +48,7 @@ class Mirror:
     def write(self, letter: Letter) -> None:
         """Send something to the owner. Raises nothing: what is not heard is said again."""
         if self._link.up:
-            self._link.call("PUBLISH", scripts.replica_channel(self.owner), encode(letter))
+            self._link.call(b"PUBLISH", scripts.replica_channel(self.owner), encode(letter))
 
     async def run(self) -> None:
         """Copy until the end, at the pace of the fastest listener."""

@@ -32,14 +32,14 @@ class Reader:
 
         Raises `Unavailable`.
         """
-        return await self._read(invocation_id, after="", is_gone_too=False)
+        return await self._read(invocation_id, after=b"", is_gone_too=False)
 
     async def look_after(self, invocation_id: str, number: int) -> Sight | None:
         """Return the record, retained or just over, and the first page of chunks after a number.
 
         Raises `Unavailable`.
         """
-        return await self._read(invocation_id, after=number, is_gone_too=True)
+        return await self._read(invocation_id, after=b"%d" % number, is_gone_too=True)
 
     async def lay_out(self, sight: Sight) -> Log:
         """Return the log of an ended invocation. Raises `Unavailable`."""
@@ -55,15 +55,15 @@ class Reader:
             log.skip(last + 1)
         return log
 
-    async def _read(self, invocation_id: str, after: str | int, is_gone_too: bool) -> Sight | None:
+    async def _read(self, invocation_id: str, after: bytes, is_gone_too: bool) -> Sight | None:
         keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
         arguments = (
             scripts.ROOT,
             scripts.news_channel(invocation_id),
             after,
-            PAGE,
-            int(self._lease.may_judge),
-            int(is_gone_too),
+            b"%d" % PAGE,
+            b"%d" % self._lease.may_judge,
+            b"%d" % is_gone_too,
             self._terms.retention_ms,
             self._terms.linger_ms,
         )

@@ -14,36 +14,36 @@ be sent twice: a second time changes nothing.
 from hashlib import sha1
 from typing import Final
 
-ROOT: Final = "{agentws}:"
+ROOT: Final = b"{agentws}:"
 """What all keys and channels begin with."""
 
 
-def record_key(invocation_id: str) -> str:
+def record_key(invocation_id: str) -> bytes:
     """Return the key of the hash of an invocation."""
-    return f"{ROOT}record:{invocation_id}"
+    return ROOT + b"record:" + invocation_id.encode()
 
 
-def chunks_key(invocation_id: str) -> str:
+def chunks_key(invocation_id: str) -> bytes:
     """Return the key of the stream of an invocation's chunks.
 
     Each entry holds a JSON array of chunks; its id is the number of the last of them.
     """
-    return f"{ROOT}chunks:{invocation_id}"
+    return ROOT + b"chunks:" + invocation_id.encode()
 
 
-def lease_key(replica: str) -> str:
+def lease_key(replica: str) -> bytes:
     """Return the key that exists as long as a replica is known to live."""
-    return f"{ROOT}lease:{replica}"
+    return ROOT + b"lease:" + replica.encode()
 
 
-def news_channel(invocation_id: str) -> str:
+def news_channel(invocation_id: str) -> bytes:
     """Return the channel that tells of every change of an invocation."""
-    return f"{ROOT}news:{invocation_id}"
+    return ROOT + b"news:" + invocation_id.encode()
 
 
-def replica_channel(replica: str) -> str:
+def replica_channel(replica: str) -> bytes:
     """Return the channel on which a replica is spoken to."""
-    return f"{ROOT}replica:{replica}"
+    return ROOT + b"replica:" + replica.encode()
 
 
 class Script:
@@ -51,7 +51,7 @@ class Script:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
 _NOW: Final = """

@@ -27,16 +27,13 @@ from agentws.stores.redis.writer import GUEST_PATIENCE, Writer
 
 _logger: Final = logging.getLogger("agentws.store")
 
-END_PATIENCE: Final = 1.0
-"""Seconds for which listeners wait for the end until it is written, so that others know it, too."""
-
 CLOSE_PATIENCE: Final = 0.5
 """Seconds for which the rest is written at the very end."""
 
 
 class _Retained(NamedTuple):
     invocation_id: str
-    claim: str
+    claim: bytes
     until: float
 
 
@@ -59,9 +56,15 @@ class RedisStore:
         remembers `max_retained` of the invocations that ended on it. Raises `StoreError` when the
         URL is malformed.
         """
-        self._terms = Terms(new_id(), lease, retention, replay_bytes, send_timeout)
+        self._terms = Terms(
+            replica=new_id(),
+            lease=lease,
+            retention=retention,
+            replay_bytes=replay_bytes,
+            send_timeout=send_timeout,
+        )
         try:
-            self._link = Link(url)
+            self._link = Link(url, self._on_failure)
         except ValueError as error:
             raise StoreError(f"store.url is malformed: {error}") from error
         self._lease = Lease(self._link, self._terms)
@@ -72,7 +75,7 @@ class RedisStore:
         self._claims = 0
         self._writers: dict[str, Writer] = {}
         self._retained: deque[_Retained] = deque()  # in the order of their end
-        self._doubtful: list[tuple[str, str]] = []  # claims that may have been heard
+        self._doubtful: list[tuple[str, bytes]] = []  # claims that may have been heard
         self._expiry_put_off_at = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,7 +102,7 @@ class RedisStore:
         if log.record.invocation_id in self._writers:  # it ended, and Redis does not know it yet
             raise InvocationError("already_exists", "An invocation with this id exists")
         self._claims += 1
-        claim = f"{self._terms.replica}/{self._claims}"
+        claim = f"{self._terms.replica}/{self._claims}".encode()
         parts = self._link, self._lease, self._terms
         writer = Writer(log, stop, claim, parts, self._on_released)
         try:
@@ -131,8 +134,9 @@ class RedisStore:
         """See `Store.finish`."""
         writer = self._writers.get(log.record.invocation_id)
         if writer is not None and writer.log is log:
+            # Who is told of the end shall find it everywhere.
             writer.end(outcome)
-            await writer.released(END_PATIENCE)
+            await writer.released()
         if not log.ended:
             log.end(outcome)
 
@@ -143,7 +147,9 @@ class RedisStore:
     async def close(self) -> None:
         """See `Store.close`."""
         ended = [writer for writer in self._writers.values() if writer.log.ended]
-        await asyncio.gather(*(writer.released(CLOSE_PATIENCE) for writer in ended))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await asyncio.gather(*(writer.released() for writer in ended))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -173,11 +179,17 @@ class RedisStore:
         if len(self._retained) > self._max_retained:
             self._give_back(*self._retained.popleft()[:2])
 
-    def _give_back(self, invocation_id: str, claim: str) -> None:
+    def _give_back(self, invocation_id: str, claim: bytes) -> None:
         """Have Redis forget an invocation of ours, if it knows it and is there."""
         if self._link.up:
             keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
             self._link.run(scripts.RELEASE, keys, (claim,))
+
+    def _on_failure(self) -> None:
+        """Hold up no end for Redis, and look at once whether it was but a moment."""
+        self._lease.renew_now()
+        for writer in self._writers.values():
+            writer.wait_no_longer()
 
     def _on_sleep(self) -> None:
         """Give up what runs here: others may have done so already."""
@@ -213,7 +225,7 @@ class RedisStore:
     async def _hear_ourselves(self) -> bool:
         """Tell whether what is said to us arrives."""
         return bool(
-            await self._link.call("PUBLISH", scripts.replica_channel(self._terms.replica), b"")
+            await self._link.call(b"PUBLISH", scripts.replica_channel(self._terms.replica), b"")
         )
 
     def _put_off_expiry(self) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from msgspec import Struct
-
 LINGER: Final = 10.0
 """Seconds for which followers elsewhere can learn of an end, however short the retention is."""
 
@@ -11,31 +9,35 @@ NEWS_PATIENCE: Final = 1.0
 """Seconds after which one looks although no news has come, and renews what may have been lost."""
 
 
-class Terms(Struct, frozen=True):
-    """Who this replica is, and how long what holds. Times are seconds."""
+class Terms:
+    """Who this replica is, and how long what holds.
 
-    replica: str
-    lease: float
-    retention: float
-    replay_bytes: int
-    send_timeout: float
+    Times are seconds; those that scripts take are milliseconds, and text already.
+    """
 
-    @property
-    def lease_ms(self) -> int:
-        """How long a lease holds, in milliseconds."""
-        return int(self.lease * 1000)
+    def __init__(
+        self,
+        *,
+        replica: str,
+        lease: float,
+        retention: float,
+        replay_bytes: int,
+        send_timeout: float,
+    ) -> None:
+        linger = max(retention, LINGER)
+        self.replica = replica
+        self.lease = lease
+        self.retention = retention
+        self.replay_bytes = replay_bytes
+        self.send_timeout = send_timeout
+        self.lease_ms = _milliseconds(lease)
+        self.retention_ms = _milliseconds(retention)
+        """For how long an ended invocation is known."""
+        self.linger_ms = _milliseconds(linger)
+        """For how long its keys stay."""
+        self.expiry_ms = _milliseconds(linger + 2 * lease)
+        """For how long the keys of a running one stay, unless that is put off."""
 
-    @property
-    def retention_ms(self) -> int:
-        """For how long an ended invocation is known, in milliseconds."""
-        return int(self.retention * 1000)
 
-    @property
-    def linger_ms(self) -> int:
-        """For how long its keys stay, in milliseconds."""
-        return int(max(self.retention, LINGER) * 1000)
-
-    @property
-    def running_ms(self) -> int:
-        """For how long the keys of a running one stay, unless that is put off, in milliseconds."""
-        return self.linger_ms + 2 * self.lease_ms
+def _milliseconds(seconds: float) -> bytes:
+    return b"%d" % round(seconds * 1000)

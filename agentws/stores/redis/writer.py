@@ -15,7 +15,7 @@ from agentws.stores import Stop
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.link import Argument, Link, Unavailable, is_wrong_type
+from agentws.stores.redis.link import Link, Unavailable, is_wrong_type
 from agentws.stores.redis.sight import lost
 from agentws.stores.redis.terms import Terms
 
@@ -63,7 +63,7 @@ class Writer:
         self,
         log: Log,
         stop: Stop,
-        claim: str,
+        claim: bytes,
         parts: tuple[Link, Lease, Terms],
         on_released: Callable[["Writer"], None],
     ) -> None:
@@ -75,7 +75,8 @@ class Writer:
         self._on_released = on_released
         self._position = log.first - 1  # the number of the last chunk written
         self._outcome: Outcome | None = None
-        self._released = asyncio.Event()
+        self._is_released = False
+        self._waiter: asyncio.Future[None] | None = None
         self._busy = False
         self._rests = False  # since Redis refused to write, until the next try
         self._is_gone = False  # the record vanished from Redis, and must be written anew
@@ -117,7 +118,7 @@ class Writer:
 
     def put_off_expiry(self) -> None:
         """Keep the record in Redis for some more time. Raises `Unavailable`."""
-        self._link.run(scripts.KEEP, self._keys[:2], (self.claim, self._terms.running_ms))
+        self._link.run(scripts.KEEP, self._keys[:2], (self.claim, self._terms.expiry_ms))
 
     def verify(self) -> None:
         """Make sure that the record is still in Redis and ours, and write it anew if it is gone."""
@@ -135,22 +136,23 @@ class Writer:
         """Write what is new, unless something is under way or Redis is away."""
         if not (self._busy or self._rests) and self._link.up and self._has_news:
             self._busy = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._link.call_soon(self._send)
 
     def end(self, outcome: Outcome) -> None:
         """Write the outcome after the last chunk."""
         self._outcome = outcome
         self.go_on()
 
-    async def released(self, patience: float) -> None:
-        """Wait until everything is written or the invocation is lost, at most `patience` seconds.
+    async def released(self) -> None:
+        """Wait until everything is written or the invocation is lost, unless Redis is away."""
+        if self._link.up and not self._is_released:
+            self._waiter = self._link.waiter()
+            await self._waiter
 
-        If Redis is away, do not wait.
-        """
-        if self._link.up:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._released.wait()
+    def wait_no_longer(self) -> None:
+        """Let whoever waits go on: it may take its time now."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def lose(self) -> None:
         """Give up an invocation that others have given up, or may have."""
@@ -168,12 +170,13 @@ class Writer:
 
     @property
     def _has_news(self) -> bool:
-        if self._released.is_set():
+        if self._is_released:
             return False
         return self._is_gone or self._outcome is not None or self._position < self.log.last
 
     def _release(self) -> None:
-        self._released.set()
+        self._is_released = True
+        self.wait_no_longer()
         self.log.on_append = None
         self._guests.clear()
         self._on_released(self)
@@ -196,11 +199,11 @@ class Writer:
             (
                 self.claim,
                 self._lease.session,
-                self._terms.replica,
-                self._terms.running_ms,
+                self._terms.replica.encode(),
+                self._terms.expiry_ms,
                 encode(log.record),
-                log.first,
-                log.first - 1,
+                b"%d" % log.first,
+                b"%d" % (log.first - 1),
             ),
         )
 
@@ -209,23 +212,25 @@ class Writer:
         first = self._position = max(self._position, log.first - 1)
         chunks = self._next_chunks()
         last = self._position + len(chunks)
+        data = b"[%b]" % b",".join(chunks) if chunks else b""
         final, result, first = b"", b"", log.first
         if is_final := self._outcome is not None and last == log.last:
             final, result = self._final_record()
             first = log.last + 1 - len(log.retained)
-        arguments: tuple[Argument, ...] = (
+        arguments: tuple[bytes, ...] = (
             self.claim,
             self._lease.session,
             self._news,
-            self._terms.linger_ms if is_final else self._terms.running_ms,
-            first,
-            last,
-            b"[%b]" % b",".join(chunks) if chunks else b"",
+            self._terms.linger_ms if is_final else self._terms.expiry_ms,
+            b"%d" % first,
+            b"%d" % last,
+            data,
             final,
             result,
             self._terms.retention_ms,
         )
-        reply = self._link.run(scripts.WRITE, self._keys, arguments)
+        size = len(data) + len(result)
+        reply = self._link.run(scripts.WRITE, self._keys, arguments, size)
         reply.add_done_callback(lambda done: self._on_written(done, last, is_final=is_final))
 
     def _next_chunks(self) -> list[bytes]:
@@ -288,6 +293,7 @@ class Writer:
         if isinstance(error, ResponseError):
             _logger.error("Redis refused to write %s: %s", self._keys[0], error)
             self._rests = True
+            self.wait_no_longer()
         return None if error is not None else done.result()
 
     # --- listeners on other replicas ---
