@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from redis.exceptions import (
@@ -42,6 +43,7 @@ class Lease:
         self._pause = min(terms.lease / 4, NEWS_PATIENCE)
         self._up_since = time.monotonic()
         self._early = asyncio.Event()
+        self._doubtful: list[Sequence[bytes]] = []
 
     @property
     def may_judge(self) -> bool:
@@ -58,6 +60,7 @@ class Lease:
             self._sessions += 1
             self.session = b"%d" % self._sessions
             await self._renew()
+            await self._undo_doubtful()
         except ReadOnlyError:  # a fail-over is under way
             raise
         except _REFUSALS as error:
@@ -93,9 +96,16 @@ class Lease:
         """Renew it at once: something shows that it is gone."""
         self._early.set()
 
+    def doubt(self, undo: Sequence[bytes]) -> None:
+        """Take note of a command to be sent in the next session.
+
+        It undoes what may or may not have been done in this one; in the next, it is not done.
+        """
+        self._doubtful.append(undo)
+
     async def give_up(self) -> None:
         """Let it expire now. Raises what redis-py raises."""
-        await self._link.exchange(("DEL", self.key))
+        await self._link.exchange((b"DEL", self.key))
 
     async def _wait(self) -> None:
         try:
@@ -116,14 +126,20 @@ class Lease:
     async def _renew(self) -> bool:
         """Set the key, and tell whether it was there."""
         (before,) = await self._link.exchange(
-            ("SET", self.key, self.session, "PX", self._terms.lease_ms, "GET")
+            (b"SET", self.key, self.session, b"PX", self._terms.lease_ms, b"GET")
         )
         return before is not None
+
+    async def _undo_doubtful(self) -> None:
+        if self._doubtful:
+            await self._link.exchange(*self._doubtful)
+            self._doubtful.clear()
 
     async def _uptime(self) -> float:
         """Return for how many seconds Redis has been up, 0 where it does not tell."""
         try:
-            (info,) = await self._link.exchange(("INFO", "server"))
-        except FAILURES:
+            (info,) = await self._link.exchange((b"INFO", b"server"))
+        except ResponseError:
             return 0.0
-        return float(info.get("uptime_in_seconds", 0))
+        found = re.search(rb"uptime_in_seconds:(\d+)", info)
+        return float(found[1]) if found else 0.0

@@ -5,17 +5,17 @@ its effect shows, and who waits for news looks from time to time without any.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 
-from agentws.stores.redis.link import FAILURES
+from agentws.stores.redis.line import new_connection
+from agentws.stores.redis.link import FAILURES, TIMEOUT
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -53,31 +53,41 @@ OnMessage = Callable[[bytes], None]
 
 
 class Mailbox:
-    """The channels that this replica listens to, on one connection of their own."""
+    """The channels that this replica listens to, on one connection of their own.
 
-    def __init__(self, redis: Redis, on_failure: Callable[[BaseException], None]) -> None:
-        self._redis = redis
+    Not redis-py's `PubSub`: when a subscription fails, that opens a new connection under whoever
+    reads from the old one.
+    """
+
+    def __init__(self, pool: ConnectionPool, on_failure: Callable[[BaseException], None]) -> None:
+        self._pool = pool
         self._on_failure = on_failure
         self._channels: dict[bytes, OnMessage] = {}
-        self._pubsub: PubSub | None = None
+        self._connection: AbstractConnection | None = None
         self._reader: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Listen, on a new connection, to all channels. Raises what redis-py raises."""
         await self.close()
-        self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-        await self._pubsub.subscribe(*self._channels)
-        self._reader = asyncio.create_task(self._read(self._pubsub))
+        connection = new_connection(self._pool)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await connection.send_command("SUBSCRIBE", *self._channels)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._connection = connection
+        self._reader = asyncio.create_task(self._read(connection))
 
     async def subscribe(self, channel: bytes, on_message: OnMessage) -> None:
         """Listen to one more channel; without a connection, as soon as there is one."""
         self._channels[channel] = on_message
-        await self._change(channel, PubSub.subscribe)
+        await self._change("SUBSCRIBE", channel)
 
     async def unsubscribe(self, channel: bytes) -> None:
         """Listen to one channel less."""
         if self._channels.pop(channel, None) is not None:
-            await self._change(channel, PubSub.unsubscribe)
+            await self._change("UNSUBSCRIBE", channel)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -85,30 +95,24 @@ class Mailbox:
             self._reader.cancel()
             await asyncio.wait({self._reader})
             self._reader = None
-        if self._pubsub is not None:
-            pubsub, self._pubsub = self._pubsub, None
-            with contextlib.suppress(*FAILURES):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    async def _change(
-        self, channel: bytes, change: Callable[[PubSub, bytes], Awaitable[None]]
-    ) -> None:
-        if self._pubsub is None:
+    async def _change(self, command: str, channel: bytes) -> None:
+        if self._connection is None:
             return
         try:
-            await change(self._pubsub, channel)
+            async with asyncio.timeout(TIMEOUT):
+                await self._connection.send_command(command, channel)
         except FAILURES as error:
             self._on_failure(error)
 
-    async def _read(self, pubsub: PubSub) -> None:
+    async def _read(self, connection: AbstractConnection) -> None:
         try:
             while True:
-                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
-                if message is not None and message["type"] == "message":
-                    self._deliver(message["channel"], message["data"])
+                match await connection.read_response():
+                    case [b"message", channel, data] if channel in self._channels:
+                        self._channels[channel](data)
         except FAILURES as error:
             self._on_failure(error)
-
-    def _deliver(self, channel: bytes, data: bytes) -> None:
-        if (on_message := self._channels.get(channel)) is not None:
-            on_message(data)
+        finally:
+            self._connection = None
+            await connection.disconnect(nowait=True)

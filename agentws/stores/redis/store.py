@@ -19,7 +19,7 @@ from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.letters import Cancel, Mailbox, read_letter
-from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe
+from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe, running
 from agentws.stores.redis.mirror import Mirrors
 from agentws.stores.redis.reader import Reader
 from agentws.stores.redis.terms import Terms
@@ -68,14 +68,13 @@ class RedisStore:
         except ValueError as error:
             raise StoreError(f"store.url is malformed: {error}") from error
         self._lease = Lease(self._link, self._terms)
-        self._mailbox = Mailbox(self._link.redis, self._link.fail)
+        self._mailbox = Mailbox(self._link.pool, self._link.fail)
         self._reader = Reader(self._link, self._lease, self._terms)
         self._mirrors = Mirrors(self._reader, self._link, self._mailbox, self._terms)
         self._max_retained = max_retained
         self._claims = 0
         self._writers: dict[str, Writer] = {}
         self._retained: deque[_Retained] = deque()  # in the order of their end
-        self._doubtful: list[tuple[str, bytes]] = []  # claims that may have been heard
         self._expiry_put_off_at = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -108,7 +107,7 @@ class RedisStore:
         try:
             await writer.take_id()
         except Unavailable:
-            self._doubtful.append((writer.invocation_id, claim))
+            self._lease.doubt(_release(writer.invocation_id, claim))  # it may have been heard
             raise
         self._writers[log.record.invocation_id] = writer
 
@@ -177,13 +176,9 @@ class RedisStore:
         while self._retained and self._retained[0].until <= now:
             self._retained.popleft()
         if len(self._retained) > self._max_retained:
-            self._give_back(*self._retained.popleft()[:2])
-
-    def _give_back(self, invocation_id: str, claim: bytes) -> None:
-        """Have Redis forget an invocation of ours, if it knows it and is there."""
-        if self._link.up:
-            keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
-            self._link.run(scripts.RELEASE, keys, (claim,))
+            oldest = self._retained.popleft()
+            if self._link.up:
+                self._link.call(*_release(oldest.invocation_id, oldest.claim))
 
     def _on_failure(self) -> None:
         """Hold up no end for Redis, and look at once whether it was but a moment."""
@@ -215,9 +210,6 @@ class RedisStore:
 
     async def _make_up(self) -> None:
         await self._mailbox.open()
-        doubtful, self._doubtful = self._doubtful, []
-        for invocation_id, claim in doubtful:
-            self._give_back(invocation_id, claim)
         for writer in self._writers.values():
             writer.excuse_guests()
             writer.verify()
@@ -243,3 +235,9 @@ class RedisStore:
             writer.stop(InvocationError("cancelled", "The invocation was cancelled"))
         else:
             writer.attend(letter.replica, letter.position)
+
+
+def _release(invocation_id: str, claim: bytes) -> tuple[bytes, ...]:
+    """Return the command that has Redis forget an invocation of ours."""
+    keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
+    return running(scripts.RELEASE, keys, (claim,))
