@@ -743,3 +743,24 @@ async def test_nonsense_on_a_channel_is_ignored(
             redis.client.publish(channel, message)
         frame = await other.ask(action="cancel_invocation", invocation_id="i")
         assert frame["payload"]["status"] == "cancelled"
+
+
+async def test_a_redis_that_is_full_takes_nothing_new_and_forgets_nothing_old(
+    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+) -> None:
+    pair = await serve_pair(own_redis)
+    async with pair.owner.connect() as client, pair.other.connect() as other:
+        await begin(client, stage, 1)
+        own_redis.client.config_set("maxmemory", "1")
+        for number in range(2, 5):
+            stage.say("i", number)
+            assert await chunks(client, 1) == [number]
+        await becomes(pair.other, "unavailable")
+        frame = await answered(other, action="invoke", invocation_id="new")
+        assert frame["error"]["code"] == "store_unavailable"
+        own_redis.client.config_set("maxmemory", "0")
+        await becomes(pair.other, "healthy")
+        await other.send(action="attach_invocation", invocation_id="i")
+        assert await chunks(other, 4) == [1, 2, 3, 4]
+        stage.say("i", Stage.END)
+        assert (await other.receive())["type"] == "stream_end"

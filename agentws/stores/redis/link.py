@@ -35,6 +35,10 @@ class Unavailable(InvocationError):
         super().__init__("store_unavailable", "The store of invocations does not answer")
 
 
+class Unheard(Unavailable):
+    """Redis went away before it answered: nobody knows whether it did what it was asked for."""
+
+
 class _Command(NamedTuple):
     arguments: tuple[bytes, ...]
     reply: "asyncio.Future[Any]"
@@ -192,7 +196,7 @@ def is_wrong_type(error: ResponseError) -> bool:
 
 def _refuse(commands: list[_Command]) -> None:
     for command in commands:
-        _settle(command.reply, Unavailable())
+        _settle(command.reply, Unheard())
 
 
 def _settle(reply: "asyncio.Future[Any]", outcome: object) -> None:

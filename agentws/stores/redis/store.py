@@ -19,7 +19,7 @@ from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.letters import Cancel, Mailbox, read_letter
-from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe, running
+from agentws.stores.redis.link import FAILURES, Link, Unheard, describe, running
 from agentws.stores.redis.mirror import Mirrors
 from agentws.stores.redis.reader import Reader
 from agentws.stores.redis.terms import Terms
@@ -106,8 +106,8 @@ class RedisStore:
         writer = Writer(log, stop, claim, parts, self._on_released)
         try:
             await writer.take_id()
-        except Unavailable:
-            self._lease.doubt(_release(writer.invocation_id, claim))  # it may have been heard
+        except Unheard:
+            self._lease.doubt(_release(writer.invocation_id, claim))
             raise
         self._writers[log.record.invocation_id] = writer
 
