@@ -51,11 +51,13 @@ async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int
     if not starting.done():
         starting.cancel()
         return 0
+    if starting.exception() is not None:
+        stopping.cancel()
+        await asyncio.wait({stopping})
     try:
         starting.result()
     except StartupError as error:
         _logger.error("%s", error, exc_info=error.__cause__)
-        stopping.cancel()
         return 1
     gc.freeze()  # what is there now stays: the collector need not look at it again
     await stopping

@@ -106,6 +106,17 @@ async def test_a_running_invocation_may_finish_after_the_signal(start: Start) ->
     assert await daemon.exit_code() == 0
 
 
+async def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        daemon = await start(ECHO, port)
+        assert await daemon.complaints() == (
+            f"agentws: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+        )
+    assert await daemon.rest() == []
+    assert await daemon.exit_code() == 2
+
+
 # --- a second signal --------------------------------------------------------------------------
 
 
