@@ -5,10 +5,10 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench format clean
+.PHONY: help run test image-test lint types bench format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are handed on
 	$(BIN)/agentws serve $(ARGS)
@@ -16,12 +16,15 @@ run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are han
 test: .venv/.dev ## Run all tests, those of the import rules among them
 	$(BIN)/pytest $(ARGS)
 
+image-test: .venv/.dev ## Build the container image and run it; needs root, buildah and debootstrap
+	$(BIN)/pytest -m image $(ARGS)
+
 lint: .venv/.dev ## Check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
 types: .venv/.dev ## Check types
-	$(BIN)/mypy agentws bench tests $(wildcard examples)
+	$(BIN)/mypy agentws bench tests deploy $(wildcard examples)
 
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
@@ -31,7 +34,7 @@ format: .venv/.dev ## Put style and format right where a tool can
 	$(BIN)/ruff format
 
 clean: ## Remove the virtual environment and all that was made from the sources
-	rm -rf .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .image dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A release of Python brings a pip of its time, which may not resolve what was published since.

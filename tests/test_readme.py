@@ -75,7 +75,7 @@ def test_every_block_is_of_a_kind_that_is_run_here() -> None:
     kinds = {block.language for block in blocks()}
     assert kinds == {"sh", "python", "text", "json", "toml", "mermaid"}
     commands = {text.split()[0] for text in texts("sh") for text in text.splitlines()}
-    assert commands == {"make", "curl", "agentws"}
+    assert commands == {"make", "curl", "agentws", "docker"}  # docker: tests/deploy/test_image.py
 
 
 async def test_the_first_snippet_prints_what_it_is_said_to() -> None:

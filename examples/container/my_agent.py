@@ -1,0 +1,15 @@
+"""An agent for a container of its own; the Dockerfile beside it adds it to the daemon's image."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from agentws import Agent, InvocationContext
+
+agent = Agent()
+
+
+@agent.invoke_handler
+async def invoke(payload: Any, context: InvocationContext) -> AsyncIterator[dict[str, str]]:
+    """Yield the words of `message`."""
+    for word in payload["message"].split():
+        yield {"token": word}
