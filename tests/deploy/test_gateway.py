@@ -1,0 +1,259 @@
+"""Behind a gateway: two daemons and one Redis, with Debian's nginx in front, its times scaled."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+import websockets
+
+from agentws import Agent, InvocationContext
+from tests.conftest import PATIENCE, Client, Running, Serve
+from tests.deploy.nginx import running_nginx
+from tests.deploy.programs import need
+from tests.redis_server import RedisServer
+
+IDLE = "2s"
+"""What the gateway's 240 s without traffic are scaled to."""
+
+PINGS = 0.3
+"""What the daemon's 30 s between pings are scaled to, in seconds."""
+
+LONGER = 3.5
+"""Seconds that are longer than the gateway lets anything be silent."""
+
+BUFFERING = pytest.mark.parametrize("buffering", ["on", "off"])
+
+
+def counting() -> Agent:
+    agent = Agent()
+
+    @agent.invoke_handler
+    async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[int, None]:
+        for number in range(1, payload["count"] + 1):
+            yield number
+            await asyncio.sleep(payload["pause"])
+
+    return agent
+
+
+class Site:
+    """Two replicas with one agent, and what stands in front of them."""
+
+    def __init__(self, folder: Path, serve: Serve, redis: RedisServer) -> None:
+        self._folder = folder
+        self._serve = serve
+        self._store = {"url": redis.url}
+        self.replicas: list[Running] = []
+
+    async def open(self, **sections: Any) -> None:
+        """Start the replicas."""
+        for _ in range(2):
+            self.replicas.append(await self._serve(counting(), store=self._store, **sections))
+
+    def gateway(self, **changes: str) -> Any:
+        """Run nginx in front of them, with an idle time-out that is scaled down."""
+        edits = {"240s": IDLE}
+        edits |= {f"proxy_{name} off;": f"proxy_{name} {to};" for name, to in changes.items()}
+        return running_nginx(self._folder, *(it.port for it in self.replicas), changes=edits)
+
+
+@pytest.fixture
+def site(tmp_path: Path, serve: Serve, redis: RedisServer) -> Site:
+    need("nginx")
+    return Site(tmp_path, serve, redis)
+
+
+async def take(client: Client, last: int, after: int = 0) -> None:
+    """Receive the chunks after one number, up to another."""
+    for number in range(after + 1, last + 1):
+        frame = await client.until(type="stream_chunk")
+        assert (frame["sequence_number"], frame["payload"]) == (number, number)
+
+
+# --- silence ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ping", ["heartbeat", "app_ping_interval"])
+@BUFFERING
+async def test_an_idle_socket_survives_by_pings(site: Site, ping: str, buffering: str) -> None:
+    none = {"heartbeat": 0.0, "app_ping_interval": 0.0}
+    await site.open(websocket={**none, ping: PINGS})
+    async with site.gateway(buffering=buffering) as gateway, gateway.connect() as client:
+        await asyncio.sleep(LONGER)  # silence is what is tested
+        await client.send(action="invoke", payload={"count": 3, "pause": 0.0})
+        await take(client, 3)
+        assert (await client.receive())["type"] == "stream_end"
+
+
+async def test_without_pings_the_gateway_cuts_an_idle_socket(site: Site) -> None:
+    await site.open(websocket={"heartbeat": 0.0, "app_ping_interval": 0.0})
+    async with site.gateway() as gateway, gateway.connect() as client:
+        assert await client.closed() == 1006
+
+
+async def test_a_stream_that_is_silent_for_long_survives_by_pings(site: Site) -> None:
+    await site.open(websocket={"app_ping_interval": PINGS})
+    async with site.gateway() as gateway, gateway.connect() as client:
+        await client.send(action="invoke", payload={"count": 2, "pause": LONGER})
+        await take(client, 2)
+
+
+# --- cuts -------------------------------------------------------------------------------------
+
+
+async def test_a_socket_cut_for_its_age_resumes_by_attach_and_loses_nothing(site: Site) -> None:
+    await site.open(websocket={"max_connection_age": 0.5})
+    async with site.gateway() as gateway:
+        async with gateway.connect() as client:
+            payload = {"count": 40, "pause": 0.05}
+            await client.send(action="invoke", invocation_id="i", payload=payload)
+            taken, ended = await until_closed(client)
+        cuts = 0
+        while not ended:
+            cuts += 1
+            async with gateway.connect() as client:
+                await client.send(
+                    action="attach_invocation", invocation_id="i", starting_after=taken
+                )
+                taken, ended = await until_closed(client, taken)
+    assert taken == 40
+    assert cuts >= 2
+
+
+async def until_closed(client: Client, taken: int = 0) -> tuple[int, bool]:
+    """Follow a stream; return the last number, and whether it has ended."""
+    told = False
+    try:
+        while (frame := await client.receive())["type"] != "stream_end":
+            if frame["type"] == "going_away":
+                assert frame["reason"] == "max_age"
+                told = True
+            else:
+                assert frame["sequence_number"] == taken + 1
+                taken += 1
+    except websockets.ConnectionClosed:
+        assert told
+        assert await client.closed() == 1001
+        return taken, False
+    return taken, True
+
+
+async def test_a_socket_cut_by_the_gateway_resumes_by_attach_on_either_replica(site: Site) -> None:
+    await site.open()
+    async with site.gateway() as gateway:
+        async with gateway.connect() as client:
+            payload = {"count": 30, "pause": 0.05}
+            await client.send(action="invoke", invocation_id="i", payload=payload)
+            await take(client, 3)
+            await gateway.reload()
+            assert await client.closed() == 1006
+        await asyncio.gather(*(attach(replica) for replica in (gateway, *site.replicas)))
+
+
+async def attach(address: Any) -> None:
+    async with address.connect() as client:
+        await client.send(action="attach_invocation", invocation_id="i", starting_after=3)
+        await take(client, 30, after=3)
+        assert (await client.receive())["type"] == "stream_end"
+
+
+# --- HTTP -------------------------------------------------------------------------------------
+
+
+@BUFFERING
+async def test_events_arrive_as_they_come(site: Site, buffering: str) -> None:
+    await site.open()
+    async with (
+        site.gateway(buffering=buffering) as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        session.post("/invocations", json={"count": 2, "pause": 3600}) as answer,
+    ):
+        assert answer.headers["x-agent-invocation-id"]
+        async with asyncio.timeout(PATIENCE):
+            assert await anext(data_of(answer)) == 1
+
+
+async def test_an_event_stream_that_is_silent_for_long_survives_by_comments(site: Site) -> None:
+    await site.open(http={"sse_keepalive_interval": PINGS})
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        session.post("/invocations", json={"count": 2, "pause": LONGER}) as answer,
+    ):
+        assert [number async for number in data_of(answer)][:2] == [1, 2]
+
+
+async def test_without_comments_the_gateway_cuts_a_silent_event_stream(site: Site) -> None:
+    await site.open(http={"sse_keepalive_interval": 0.0})
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        session.post("/invocations", json={"count": 1, "pause": 3600}) as answer,
+    ):
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_an_event_stream_is_taken_up_on_either_replica(site: Site) -> None:
+    await site.open()
+    async with site.gateway() as gateway, aiohttp.ClientSession() as session:
+        url, payload = f"{gateway.http}/invocations", {"count": 20, "pause": 0.05}
+        async with session.post(url, json=payload) as answer:
+            assert await anext(data_of(answer)) == 1
+            invocation_id = answer.headers["x-agent-invocation-id"]
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
+        for address in (gateway, *site.replicas):
+            url = f"{address.http}/invocations/{invocation_id}"
+            async with session.get(url, headers=headers) as answer:
+                assert [it async for it in data_of(answer)][:-1] == list(range(2, 21))
+
+
+async def data_of(answer: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+    async for line in answer.content:
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))
+
+
+async def test_connections_are_kept_and_used_again_on_both_sides(site: Site) -> None:
+    await site.open()
+    headers = {"Accept": "application/json"}
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(
+            gateway.http, connector=aiohttp.TCPConnector(limit=1), headers=headers
+        ) as session,
+    ):
+        for _ in range(20):
+            payload = {"count": 1, "pause": 0}
+            async with session.post("/invocations", json=payload) as answer:
+                assert await answer.json() == [1]
+        assert connections_to(gateway.port) == 1
+        assert sum(connections_to(replica.port) for replica in site.replicas) <= 2
+
+
+def connections_to(port: int) -> int:
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED
+        for connection in psutil.net_connections("tcp4")
+        if connection.raddr and connection.raddr.port == port
+    )
+
+
+# --- what is absent ---------------------------------------------------------------------------
+
+
+async def test_a_daemon_does_not_wait_for_its_gateway_nor_the_gateway_for_it(
+    site: Site,
+) -> None:
+    await site.open()
+    async with site.gateway() as gateway, aiohttp.ClientSession(gateway.http) as session:
+        async with session.get("/readiness") as answer:
+            assert answer.status == 200
+        await asyncio.gather(*(replica.server.drain() for replica in site.replicas))
+        async with session.get("/readiness") as answer:
+            assert answer.status == 502
