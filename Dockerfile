@@ -1,6 +1,6 @@
 # The daemon in a container. An agent is added by FROM agentws, COPY and a variable: see
 # examples/container. Another Python is chosen by --build-arg PYTHON_IMAGE=...
-ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 

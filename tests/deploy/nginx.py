@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.conftest import PATIENCE, Address
+from tests.processes import ROOT
 from tests.redis_server import free_port
-from tests.test_daemon import ROOT
 
 DEPLOYED = ROOT / "deploy/nginx/agentws.conf"
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.deploy.containers import PYTHON, Builder, Container, Image
 from tests.deploy.programs import need
-from tests.test_daemon import PATIENCE, ROOT
+from tests.processes import PATIENCE, ROOT
 
 pytestmark = pytest.mark.image
 

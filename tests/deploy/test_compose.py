@@ -1,0 +1,69 @@
+"""The Compose file keeps to the published schema, and its parts fit together."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agentws.config import load
+from agentws.server import CANCEL_TIME, CLOSING_TIME
+from tests.processes import ROOT
+
+FILE = ROOT / "deploy/compose.yaml"
+SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+REPLICAS = [name for name in SERVICES if name.startswith("agentws-")]
+
+
+def check_schema(file: Path, schema: str) -> "subprocess.CompletedProcess[str]":
+    """Check a file against one of the schemas that check-jsonschema brings along."""
+    program = str(Path(sys.executable).with_name("check-jsonschema"))
+    command = [program, "--builtin-schema", schema, str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_it_keeps_to_the_schema() -> None:
+    result = check_schema(FILE, "vendor.compose-spec")
+    assert result.returncode == 0, result.stdout
+
+
+def test_a_mistake_would_be_found(tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(FILE.read_text().replace("cap_drop:", "cap_dorp:"))
+    assert check_schema(wrong, "vendor.compose-spec").returncode == 1
+
+
+@pytest.mark.parametrize("name", REPLICAS)
+def test_a_replica_is_configured_rightly(name: str) -> None:
+    replica = SERVICES[name]
+    environ = {variable: str(value) for variable, value in replica["environment"].items()}
+    settings = load(environ=environ).settings
+    assert settings.store.url == "redis://redis:6379"
+    assert settings.telemetry.otlp_endpoint.startswith("http://collector:")
+    takes = settings.server.shutdown_grace + CANCEL_TIME + CLOSING_TIME
+    assert int(replica["stop_grace_period"].removesuffix("s")) > takes
+
+
+def test_the_gateway_knows_the_replicas() -> None:
+    config = (ROOT / "deploy/nginx/agentws.conf").read_text()
+    port = load(environ={}).settings.server.port
+    assert re.findall(r"server (\S+) max_fails", config) == [f"{name}:{port}" for name in REPLICAS]
+
+
+def test_the_files_that_it_mounts_are_there() -> None:
+    volumes = [volume for service in SERVICES.values() for volume in service.get("volumes", [])]
+    for volume in volumes:
+        assert (FILE.parent / volume.split(":")[0]).is_file()
+
+
+def test_the_collector_listens_where_the_replicas_send_to() -> None:
+    config = yaml.safe_load((ROOT / "deploy/collector/collector.yaml").read_text())
+    address = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    endpoint = SERVICES[REPLICAS[0]]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert address.split(":")[-1] == endpoint.split(":")[-1]
+    for pipeline in config["service"]["pipelines"].values():
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) <= set(config[kind])
