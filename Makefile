@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image-test lint types bench format clean
+.PHONY: help run test image-test lint types bench format release-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ types: .venv/.dev ## Check types
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
 
+release-check: .venv/.release ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
+	rm -rf dist
+	$(BIN)/python deploy/release_notes.py $(TAG)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear .venv/released
+	.venv/released/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv/released/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && ../.venv/released/bin/agentws check >/dev/null
+
 format: .venv/.dev ## Put style and format right where a tool can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -49,4 +59,8 @@ clean: ## Remove the virtual environment and all that was made from the sources
 
 .venv/.dev: .venv/.runtime
 	$(PIP_INSTALL) --group dev
+	touch $@
+
+.venv/.release: .venv/.runtime
+	$(PIP_INSTALL) --group release
 	touch $@

@@ -1,0 +1,1 @@
+"""What is deployed, and the scripts that go with it."""
