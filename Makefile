@@ -1,5 +1,7 @@
 PYTHON ?= python3
 ARGS ?=
+# The image that the container's is built on; without one, Debian's Python, made by debootstrap.
+PYTHON_IMAGE ?=
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -16,8 +18,8 @@ run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are han
 test: .venv/.dev ## Run all tests, those of the import rules among them
 	$(BIN)/pytest $(ARGS)
 
-image-test: .venv/.dev ## Build the container image and run it; needs root, buildah and debootstrap
-	$(BIN)/pytest -m image $(ARGS)
+image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
+	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)
 
 lint: .venv/.dev ## Check style and format
 	$(BIN)/ruff check
