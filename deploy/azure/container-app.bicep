@@ -41,6 +41,9 @@ param redisName string
 @secure()
 param storeUrl string
 
+@description('Origins of pages that may open sockets, comma-separated.')
+param allowedOrigins string
+
 @description('Key by which the gateway shows itself.')
 @secure()
 param gatewayKey string
@@ -162,6 +165,10 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
             {
               name: 'AGENTWS_AUTH__API_KEYS'
               secretRef: 'gateway-key'
+            }
+            {
+              name: 'AGENTWS_AUTH__ALLOWED_ORIGINS'
+              value: allowedOrigins
             }
             {
               name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'

@@ -55,6 +55,9 @@ param openIdConfigUrl string
 @description('Audience that tokens have to be made out to.')
 param audience string
 
+@description('Origins of pages that may open sockets, comma-separated, such as https://www.example.com.')
+param allowedOrigins string = ''
+
 @description('Key by which the gateway shows itself to the replicas; they know no other caller.')
 @secure()
 @minLength(32)
@@ -93,6 +96,7 @@ module app 'container-app.bicep' = {
     connectionString: existingConnectionString
     redisName: empty(existingStoreUrl) ? redis!.outputs.name : ''
     storeUrl: existingStoreUrl
+    allowedOrigins: allowedOrigins
     gatewayKey: gatewayKey
   }
 }
