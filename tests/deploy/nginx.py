@@ -11,16 +11,10 @@ from tests.conftest import PATIENCE, Address
 from tests.processes import ROOT
 from tests.redis_server import free_port
 
-DEPLOYED = ROOT / "deploy/nginx/agentws.conf"
+MAIN = ROOT / "deploy/nginx/nginx.conf"
+SITE = ROOT / "deploy/nginx/agentws.conf"
 
-FRAME = """\
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-worker_shutdown_timeout 100ms;
-{user}
-events {{}}
-http {{
+HERE = """\
     log_format tries '$msec $request_method $uri $status $upstream_addr $upstream_status';
     access_log {folder}/access.log tries;
     client_body_temp_path {folder}/bodies;
@@ -29,8 +23,8 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     include {folder}/agentws.conf;
-}}
 """
+"""What keeps it in a folder of its own."""
 
 
 class Nginx(Address):
@@ -72,17 +66,23 @@ class Nginx(Address):
             await self._process.communicate()
 
     def _write(self, replicas: Sequence[int], changes: dict[str, str]) -> None:
-        text = DEPLOYED.read_text()
-        placeholders = re.finditer(r"agentws-\d:8088", text)
-        for placeholder, port in zip(list(placeholders), replicas, strict=True):
-            text = text.replace(placeholder[0], f"127.0.0.1:{port}")
-        text = text.replace("listen 80;", f"listen 127.0.0.1:{self.port};")
-        for old, new in changes.items():
-            assert old in text
-            text = text.replace(old, new)
-        user = "user root;" if os.geteuid() == 0 else ""
-        (self._folder / "agentws.conf").write_text(text)
-        (self._folder / "nginx.conf").write_text(FRAME.format(folder=self._folder, user=user))
+        site = SITE.read_text()
+        placeholders = re.findall(r"agentws-\d:8088", site)
+        addresses = [f"127.0.0.1:{port}" for port in replicas]
+        changes = {
+            **dict(zip(placeholders, addresses, strict=True)),
+            "listen 80;": f"listen 127.0.0.1:{self.port};",
+            **changes,
+        }
+        (self._folder / "agentws.conf").write_text(changed(site, changes))
+        main = {
+            "user nginx;": "user root;" if os.geteuid() == 0 else "",
+            "pid /run": f"daemon off; worker_shutdown_timeout 100ms; pid {self._folder}",
+            "/dev/stderr": f"{self._folder}/error.log",
+            "    access_log /dev/stdout;\n": "",
+            "    include /etc/nginx/conf.d/*.conf;\n": HERE.format(folder=self._folder),
+        }
+        (self._folder / "nginx.conf").write_text(changed(MAIN.read_text(), main))
 
     async def _run(self, *options: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -99,6 +99,14 @@ class Nginx(Address):
             return False
         writer.close()
         return True
+
+
+def changed(text: str, changes: dict[str, str]) -> str:
+    """Replace what is deployed by what a test needs; all of it has to be there."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
 
 
 @asynccontextmanager
