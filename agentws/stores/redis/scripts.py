@@ -108,9 +108,12 @@ if known[2] == 'ended' then return 'written' end
 if redis.call('GET', lease) ~= session then return 'unleased' end
 if data ~= '' and tonumber(last) > tonumber(known[3]) then
     local id = last .. '-0'
-    if type(redis.pcall('XADD', chunks, id, 'chunks', data)) == 'table' then  -- not our stream
-        redis.call('DEL', chunks)
+    local answer = redis.pcall('XADD', chunks, id, 'chunks', data)
+    if type(answer) == 'table' and (answer.err:find('WRONGTYPE') or answer.err:find('smaller')) then
+        redis.call('DEL', chunks)  -- it is not our stream, or others wrote into it
         redis.call('XADD', chunks, id, 'chunks', data)
+    elseif type(answer) == 'table' then
+        return answer
     end
     if redis.call('PTTL', chunks) < 0 then redis.call('PEXPIRE', chunks, ttl) end
 end
