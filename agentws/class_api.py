@@ -1,12 +1,12 @@
 """HTTP for an agent that writes its own answers (`InvocationWebSocketHandler`)."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from aiohttp import web
 
-from agentws.caller import read_caller
+from agentws.caller import Caller, read_caller
 from agentws.draining import drain_tasks
 from agentws.envelope import AgentAnswer
 from agentws.handler import InvocationContext, InvocationWebSocketHandler
@@ -18,16 +18,19 @@ from agentws.handshake import (
     http_session,
     path_invocation_id,
 )
-from agentws.logs import current_invocation
 from agentws.protocol import InvocationError, new_id
+from agentws.telemetry import Action, Telemetry
 
 
 class ClassApi:
     """The routes of invocations, each a method of the agent's class."""
 
-    def __init__(self, agent: InvocationWebSocketHandler, *, session_id: str) -> None:
+    def __init__(
+        self, agent: InvocationWebSocketHandler, telemetry: Telemetry, *, session_id: str
+    ) -> None:
         """Make the routes; `session_id` is the configuration's, or empty."""
         self._agent = agent
+        self._telemetry = telemetry
         self._session_id = session_id
         self._under_way: set[asyncio.Task[Any]] = set()
         self._draining = False
@@ -47,45 +50,59 @@ class ClassApi:
         if self._draining:
             raise InvocationError("shutting_down", "The server is shutting down")
         request[INVOCATION_ID] = header_invocation_id(request) or new_id()
-        context = self._context(request, request[INVOCATION_ID])
+        caller, context = self._read(request, request[INVOCATION_ID])
         request[SESSION_ID] = context.session_id
-        return await self._answer(self._agent.handle(request, context), context)
+        answer = self._agent.handle(request, context)
+        return await self._observe("invoke_agent", context, caller, answer)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a poll."""
-        context = self._context(request, path_invocation_id(request))
+        caller, context = self._read(request, path_invocation_id(request))
         answer = self._agent.get(context.invocation_id, request, context)
-        return await self._answer(answer, context)
+        return await self._observe("get_invocation", context, caller, answer)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a cancel."""
-        context = self._context(request, path_invocation_id(request))
+        caller, context = self._read(request, path_invocation_id(request))
         answer = self._agent.cancel(context.invocation_id, request, context)
-        return await self._answer(answer, context)
+        return await self._observe("cancel_invocation", context, caller, answer)
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer with its document."""
-        return await self._answer(self._agent.get_openapi(request), None)
+        return await self._answer(self._agent.get_openapi(request))
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Refuse new invokes, wait for what is under way, and tell whether all has ended."""
         self._draining = True
         return not await drain_tasks(self._under_way, grace, patience)
 
-    def _context(self, request: web.Request, invocation_id: str) -> InvocationContext:
+    def _read(self, request: web.Request, invocation_id: str) -> tuple[Caller, InvocationContext]:
         caller = read_caller(request, "http", request[REQUEST_ID])
-        return caller.context(invocation_id, http_session(request, self._session_id))
+        session_id = http_session(request, self._session_id)
+        return caller, caller.context(invocation_id, session_id)
 
-    async def _answer(
-        self, answer: Awaitable[web.StreamResponse], context: InvocationContext | None
+    async def _observe(
+        self,
+        action: Action,
+        context: InvocationContext,
+        caller: Caller,
+        answer: Coroutine[Any, Any, web.StreamResponse],
     ) -> web.StreamResponse:
+        """Await an answer; one that is a `web.HTTPException` is an answer like any other."""
+        with self._telemetry.begin(action, context, caller.trace) as operation:
+            try:
+                return await self._answer(answer)
+            except AgentAnswer:
+                operation.succeed()
+                raise
+
+    async def _answer(self, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         """Await what the agent answers.
 
         Raises `AgentAnswer` for a `web.HTTPException`, and `TypeError` for what is no response.
         """
         task = asyncio.current_task()
         assert task is not None
-        current_invocation.set(context)
         self._under_way.add(task)
         try:
             response = await answer

@@ -12,6 +12,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
+from agentws.metrics import Metrics
 from agentws.protocol import Farewell, InvocationError
 
 _logger: Final = logging.getLogger("agentws.connection")
@@ -129,6 +130,7 @@ class Connection:
         "_send_timeout",
         "_transport",
         "_ws",
+        "metrics",
         "session_id",
     )
 
@@ -139,10 +141,12 @@ class Connection:
         *,
         session_id: str,
         send_timeout: float,
+        metrics: Metrics,
     ) -> None:
         if request.transport is None:
             raise ConnectionResetError("The client left during the handshake")
         self.session_id = session_id
+        self.metrics = metrics
         self._request = request
         self._transport = request.transport
         self._ws = ws
@@ -267,7 +271,7 @@ class Connection:
             # A closed transport first sends what it holds, however long its peer takes.
             loop = asyncio.get_running_loop()
             loop.call_later(self._send_timeout, self._abort_unless_gone)
-        log_ending(self.session_id, self._ending, time.monotonic() - self._opened_at)
+        tell_ending(self.session_id, self._ending, time.monotonic() - self._opened_at, self.metrics)
 
     def _abort_unless_gone(self) -> None:
         if self._request.transport is not None:
@@ -277,8 +281,9 @@ class Connection:
         self.note_ending(Ending(WSCloseCode.ABNORMAL_CLOSURE, "slow_client"))
 
 
-def log_ending(session_id: str, ending: Ending, seconds: float) -> None:
-    """Write the one line that each socket leaves behind (§8)."""
+def tell_ending(session_id: str, ending: Ending, seconds: float, metrics: Metrics) -> None:
+    """Write the one line that each socket leaves behind (§8), and count it."""
+    metrics.socket_ended(seconds, int(ending.close_code), ending.error_code)
     fields: dict[str, Any] = {
         _FIELD + "session_id": session_id,
         _FIELD + "close_code": int(ending.close_code),
@@ -331,10 +336,12 @@ class OpenSocket(Protocol):
 class ConnectionRegistry:
     """The sockets that are open, and whether there may be one more."""
 
-    def __init__(self, max_connections: int) -> None:
+    def __init__(self, max_connections: int, metrics: Metrics) -> None:
+        self.metrics = metrics
         self._max_connections = max_connections
         self._places_taken = 0
         self._open: set[OpenSocket] = set()
+        metrics.watch_sockets(lambda: len(self._open))
         self._draining = False
 
     def place(self) -> "Place":
@@ -396,7 +403,11 @@ class Place:
 
 
 async def accept(
-    request: web.BaseRequest, ws: web.WebSocketResponse, session_id: str, send_timeout: float
+    request: web.BaseRequest,
+    ws: web.WebSocketResponse,
+    session_id: str,
+    send_timeout: float,
+    metrics: Metrics,
 ) -> Connection:
     """Complete the handshake and return the connection.
 
@@ -406,10 +417,12 @@ async def accept(
     opened_at = time.monotonic()
     try:
         await ws.prepare(request)
-        return Connection(request, ws, session_id=session_id, send_timeout=send_timeout)
+        return Connection(
+            request, ws, session_id=session_id, send_timeout=send_timeout, metrics=metrics
+        )
     except web.HTTPException:
         raise
     except BaseException:
         ending = Ending(WSCloseCode.ABNORMAL_CLOSURE, "accept_failed")
-        log_ending(session_id, ending, time.monotonic() - opened_at)
+        tell_ending(session_id, ending, time.monotonic() - opened_at, metrics)
         raise

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import UNSET, Raw
+from opentelemetry.context import Context
 
-from agentws.caller import Caller, read_caller
+from agentws.caller import Caller, message_trace, read_caller
 from agentws.connections import INSTANT, LAST_TYPES, Connection, ConnectionRegistry, accept
 from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
 from agentws.invocations import Invocation, InvocationTable
@@ -184,6 +185,7 @@ class FramedSocket:
         try:
             frame = decode_frame(message)
         except BadFrame as bad:
+            self._connection.metrics.error(bad.error.code)
             error = error_body(bad.error)
             self._outbox.post(ErrorFrame(error, bad.action, bad.invocation_id, bad.session_id))
             return
@@ -209,6 +211,7 @@ class FramedSocket:
                 invocation_id=frame.invocation_id,
                 background=bool(frame.background),
                 on_disconnect=frame.on_disconnect,
+                trace=self._trace(frame),
             )
         except InvocationError as error:
             self._refuse(frame, error)
@@ -231,9 +234,9 @@ class FramedSocket:
         """Ask at once, in the order of the messages; answer when there is an answer."""
         match frame:
             case GetInvocation():
-                return self._answer(frame, self._table.get(*self._address(frame), self._caller))
+                return self._answer(frame, self._table.get(*self._address(frame)))
             case CancelInvocation():
-                return self._answer(frame, self._table.cancel(*self._address(frame), self._caller))
+                return self._answer(frame, self._table.cancel(*self._address(frame)))
             case AttachInvocation():
                 return self._attach(frame, self._table.attach(frame.invocation_id, self._caller))
 
@@ -264,8 +267,16 @@ class FramedSocket:
         record = invocation.log.record
         self._outbox.post(Accepted(record.invocation_id, record.session_id))
 
-    def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str]:
-        return frame.invocation_id, frame.session_id or self._connection.session_id
+    def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str, Caller, Context]:
+        session_id = frame.session_id or self._connection.session_id
+        return frame.invocation_id, session_id, self._caller, self._trace(frame)
+
+    def _trace(self, frame: Invoke | GetInvocation | CancelInvocation) -> Context:
+        """Return where the message stands in its sender's trace."""
+        otherwise = self._caller.trace
+        if frame.traceparent is frame.tracestate is frame.baggage is None:
+            return otherwise
+        return message_trace(frame.traceparent, frame.tracestate, frame.baggage, otherwise)
 
     async def _answer(
         self, frame: GetInvocation | CancelInvocation, verb: Awaitable[bytes]
@@ -338,7 +349,9 @@ class FramedEndpoint:
         caller.max_running = self._settings.max_invocations_per_connection
         with self._registry.place() as place:
             ws = self._response()
-            connection = await accept(request, ws, session_id, self._settings.send_timeout)
+            connection = await accept(
+                request, ws, session_id, self._settings.send_timeout, self._registry.metrics
+            )
             socket = FramedSocket(ws, connection, caller, self._table, self._settings)
             place.give(socket)
             self._keep_alive.add(socket)

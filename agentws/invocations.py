@@ -8,13 +8,22 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
+from opentelemetry.context import Context, attach
+
 from agentws.caller import Caller
 from agentws.handler import Agent, ContextHandler, InvocationContext
 from agentws.log_reader import LogReader
-from agentws.logs import current_invocation
-from agentws.protocol import IdSource, InvocationError, OnDisconnect, Record, encode
+from agentws.protocol import (
+    IdSource,
+    InvocationError,
+    OnDisconnect,
+    Record,
+    encode,
+    internal_error,
+)
 from agentws.settings import InvocationsSettings
 from agentws.stores import Log, Outcome, Snapshot, Store
+from agentws.telemetry import Action, Operation, Telemetry
 
 _logger: Final = logging.getLogger("agentws.invocations")
 
@@ -38,6 +47,7 @@ class Invocation:
         "_claimed",
         "_context",
         "_deadline",
+        "_operation",
         "_runs",
         "_send_timeout",
         "_settings",
@@ -54,6 +64,7 @@ class Invocation:
         self,
         log: Log,
         context: InvocationContext,
+        operation: Operation,
         settings: InvocationsSettings,
         *,
         send_timeout: float,
@@ -63,6 +74,7 @@ class Invocation:
         self._claimed = False
         self._claim_waiters: asyncio.Event | None = None
         self._context = context
+        self._operation = operation
         self._settings = settings
         self._send_timeout = send_timeout
         self._runs = False
@@ -73,16 +85,16 @@ class Invocation:
     async def run(self, agent: Agent, payload: Any) -> Outcome:
         """Call the handler and return how it ended. Raises nothing, whatever it does."""
         self._runs = True
-        current_invocation.set(self._context)
+        attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
         timer = self._arm_timeout() if self._settings.timeout else None
         try:
             result = None if self._stop else await self._call(agent, payload)
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
             if _is_destroyed(error):
                 raise
-            return self._outcome(self._translate(error))
+            return self._end(self._translate(error), cause=error)
         else:
-            return self._outcome(self._stop, result)
+            return self._end(self._stop, result)
         finally:
             self._runs = False
             if timer is not None:
@@ -102,6 +114,16 @@ class Invocation:
             if self._claim_waiters is None:
                 self._claim_waiters = asyncio.Event()
             await self._claim_waiters.wait()
+
+    def refuse(self, reason: InvocationError) -> None:
+        """End what was never taken on."""
+        self.log.refuse(reason)
+        self._operation.refuse(reason)
+
+    def give_up(self, reason: InvocationError) -> Outcome:
+        """Return how it ended, although the handler has not."""
+        self._operation.fail(reason)
+        return Outcome("failed", error=reason)
 
     async def accepted(self) -> None:
         """Wait until the id is claimed. Raises the `InvocationError` that refused it."""
@@ -174,12 +196,12 @@ class Invocation:
                 if self._stop is not None:  # it swallowed its cancellation
                     return
                 log.append(encode(value))
-                if log.crowded:
-                    await log.room(self._send_timeout)
-                elif clock() > breathed + BREATH:
-                    await asyncio.sleep(0)
-                else:
+                crowded = log.crowded
+                if not crowded and clock() <= breathed + BREATH:
                     continue
+                if log.last == 1:  # after which a breath is always due
+                    self._operation.first_chunk()
+                await (log.room(self._send_timeout) if crowded else asyncio.sleep(0))
                 breathed = clock()
 
     def _translate(self, error: BaseException) -> InvocationError:
@@ -191,22 +213,40 @@ class Invocation:
         _logger.error("The invoke handler raised", exc_info=error)
         return self._stop or internal_error()
 
-    def _outcome(self, error: InvocationError | None, result: bytes | None = None) -> Outcome:
+    def _end(
+        self,
+        error: InvocationError | None,
+        result: bytes | None = None,
+        cause: BaseException | None = None,
+    ) -> Outcome:
         if error is None:
+            self._operation.succeed()
             return Outcome("completed", result)
-        is_cancelled = error is self._stop and error.code == "cancelled"
-        return Outcome("cancelled" if is_cancelled else "failed", error=error)
+        if error is self._stop and error.code == "cancelled":
+            self._operation.cancel()
+            return Outcome("cancelled", error=error)
+        is_foreign = error is not self._stop and error is not cause
+        self._operation.fail(error, cause if is_foreign else None)
+        return Outcome("failed", error=error)
 
 
 class InvocationTable:
     """All invocations of this daemon, by id: invoke, get, cancel, attach; and drain."""
 
     def __init__(
-        self, agent: Agent, store: Store, settings: InvocationsSettings, *, send_timeout: float
+        self,
+        agent: Agent,
+        store: Store,
+        settings: InvocationsSettings,
+        telemetry: Telemetry,
+        *,
+        send_timeout: float,
     ) -> None:
         """Make an empty table; a stream waits for its listener `send_timeout` seconds at most."""
         self._agent = agent
         self._store = store
+        self._telemetry = telemetry
+        telemetry.metrics.watch_invocations(lambda: self.running)
         self._settings = settings
         self._send_timeout = send_timeout
         self._live: dict[str, Invocation] = {}
@@ -229,14 +269,15 @@ class InvocationTable:
         invocation_id: str | None = None,
         background: bool = False,
         on_disconnect: OnDisconnect | None = None,
+        trace: Context | None = None,
     ) -> Invocation:
         """Start an invocation and return it at once; its id is claimed by its own task.
 
-        `on_disconnect` None stands for the setting; `background` wins over it. Raises
+        `on_disconnect` None stands for the setting; `background` wins over it. `trace` is where
+        the invoke stands in its caller's trace, None for where the caller itself does. Raises
         `InvocationError` (`not_implemented`, `shutting_down`, `already_exists`,
         `too_many_invocations`).
         """
-        self._admit(invocation_id, caller)
         record = Record(
             invocation_id=invocation_id or self._new_id(),
             session_id=session_id,
@@ -244,9 +285,19 @@ class InvocationTable:
             owner=caller.owner,
             streams=self._agent.streams,
         )
+        context = caller.context(record.invocation_id, session_id)
+        operation = self._telemetry.begin(
+            "invoke_agent", context, caller.trace if trace is None else trace
+        )
+        try:
+            self._admit(invocation_id, caller)
+        except InvocationError as refusal:
+            operation.refuse(refusal)
+            raise
         invocation = Invocation(
             Log(record, self._settings.replay_bytes),
-            caller.context(record.invocation_id, session_id),
+            context,
+            operation,
             self._settings,
             send_timeout=self._send_timeout,
         )
@@ -260,22 +311,30 @@ class InvocationTable:
     # The verbs look for the invocation when they are called, not when they are awaited: what is
     # asked of a socket takes effect in its order, however long the store takes (§3).
 
-    def get(self, invocation_id: str, session_id: str, caller: Caller) -> Awaitable[bytes]:
+    def get(
+        self, invocation_id: str, session_id: str, caller: Caller, trace: Context | None = None
+    ) -> Awaitable[bytes]:
         """Return the record as JSON, or what the agent's own handler returns.
 
-        Raises `InvocationError` (`not_found`, or the handler's).
+        `trace` is as in `invoke`. Raises `InvocationError` (`not_found`, or the handler's).
         """
-        live = self._live.get(invocation_id)
-        return self._get(live, caller.context(invocation_id, session_id), caller)
+        context = caller.context(invocation_id, session_id)
+        work = self._get(self._live.get(invocation_id), context, caller)
+        return self._observe("get_invocation", context, caller, trace, work)
 
-    def cancel(self, invocation_id: str, session_id: str, caller: Caller) -> Awaitable[bytes]:
+    def cancel(
+        self, invocation_id: str, session_id: str, caller: Caller, trace: Context | None = None
+    ) -> Awaitable[bytes]:
         """Cancel an invocation and return the answer as JSON (§5).
 
-        The agent's own handler decides first, for any id. Raises `InvocationError` (`not_found`,
-        `already_finished`, or the handler's).
+        The agent's own handler decides first, for any id, and is seen through although the client
+        that asked for it may leave. `trace` is as in `invoke`. Raises `InvocationError`
+        (`not_found`, `already_finished`, or the handler's).
         """
-        live = self._live.get(invocation_id)
-        return self._cancel(live, caller.context(invocation_id, session_id), caller)
+        context = caller.context(invocation_id, session_id)
+        work = self._cancel(self._live.get(invocation_id), context, caller)
+        observed = self._observe("cancel_invocation", context, caller, trace, work)
+        return observed if self._agent.cancel is None else self._run_errand(observed)
 
     def attach(self, invocation_id: str, caller: Caller) -> Awaitable[Log]:
         """Return the log of an invocation, to be followed.
@@ -283,6 +342,17 @@ class InvocationTable:
         Raises `InvocationError` (`not_found`).
         """
         return self._attach(self._live.get(invocation_id), invocation_id, caller)
+
+    async def _observe(
+        self,
+        action: Action,
+        context: InvocationContext,
+        caller: Caller,
+        trace: Context | None,
+        work: Coroutine[Any, Any, bytes],
+    ) -> bytes:
+        with self._telemetry.begin(action, context, caller.trace if trace is None else trace):
+            return await work
 
     async def _get(
         self, live: Invocation | None, context: InvocationContext, caller: Caller
@@ -297,7 +367,7 @@ class InvocationTable:
     ) -> bytes:
         found = await self._look_up(live, context.invocation_id, caller)
         if self._agent.cancel is not None:
-            return await self._run_errand(self._cancel_by_agent(self._agent.cancel, context))
+            return await self._cancel_by_agent(self._agent.cancel, context)
         record = _existing(found).record
         if record.status == "running":
             record = await self._stop(live, record)
@@ -371,7 +441,7 @@ class InvocationTable:
                 "Gave up on a handler that did not end when it was cancelled",
                 extra={"invocation_id": invocation.log.record.invocation_id},
             )
-            await self._store.finish(invocation.log, Outcome("failed", error=reason))
+            await self._store.finish(invocation.log, invocation.give_up(reason))
         return not self._live and not self._errands
 
     async def _settle(self, patience: float) -> None:
@@ -379,7 +449,7 @@ class InvocationTable:
             await asyncio.wait(tasks, timeout=patience)
 
     async def _run_errand(self, errand: Coroutine[Any, Any, bytes]) -> bytes:
-        """See something through although the client that asked for it may leave."""
+        """Do something in a task of its own, which goes on although the client may leave."""
         task = asyncio.create_task(errand)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
@@ -418,16 +488,11 @@ class InvocationTable:
             invocation.settle_claim()
             await self._store.finish(log, await invocation.run(self._agent, payload))
         except InvocationError as refusal:
-            log.refuse(refusal)
+            invocation.refuse(refusal)
         finally:
             invocation.settle_claim()
             del self._live[log.record.invocation_id]
             caller.running -= 1
-
-
-def internal_error() -> InvocationError:
-    """Return all that a client sees of an exception (§7)."""
-    return InvocationError("internal_error", "Internal server error")
 
 
 def not_found() -> InvocationError:
@@ -454,7 +519,6 @@ async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
 
     Raises `InvocationError`: the handler's own, or `internal_error`.
     """
-    current_invocation.set(context)  # in the task of this one action or request
     try:
         return encode(await handler(context))
     except InvocationError:
@@ -466,7 +530,7 @@ async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
         _logger.error("The agent's handler raised", exc_info=error)
-        raise internal_error() from None
+        raise internal_error() from error
 
 
 def _is_destroyed(error: BaseException) -> bool:

@@ -5,29 +5,35 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
+from opentelemetry import trace
+from opentelemetry.context import create_key, get_value
 from pythonjsonlogger.json import JsonFormatter
 
 from agentws.handler import InvocationContext
 
-current_invocation: Final[ContextVar[InvocationContext | None]] = ContextVar(
-    "current_invocation", default=None
-)
-"""The invocation whose handler runs in this context, so that its log lines can name it."""
+INVOCATION: Final = create_key("invocation")
+"""Under which key a trace context holds the invocation whose handler runs in it.
+
+There, and not in a variable of its own, because each variable that a task sets costs it something.
+"""
 
 
 class InvocationFilter(logging.Filter):
-    """Adds `invocation_id` and `session_id` to whatever is logged while a handler runs."""
+    """Adds to whatever is logged while a handler runs which invocation and which span it is of."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields, and let every line through."""
-        context = current_invocation.get()
-        if context is not None:
+        context = get_value(INVOCATION)
+        if isinstance(context, InvocationContext):
             record.invocation_id = context.invocation_id
             record.session_id = context.session_id
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            record.trace_id = trace.format_trace_id(span.trace_id)
+            record.span_id = trace.format_span_id(span.span_id)
         return True
 
 
@@ -61,6 +67,8 @@ def configure(level: str, line_format: str) -> None:
     handler.setFormatter(_JsonLines() if line_format == "json" else _text_lines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # It would complain of every malformed header, in the caller's own words.
+    logging.getLogger("opentelemetry.baggage.propagation").setLevel(logging.ERROR)
 
 
 def _text_lines() -> logging.Formatter:

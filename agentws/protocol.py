@@ -135,6 +135,11 @@ class InvocationError(Exception):
         return f"{self.code}: {self.message}"
 
 
+def internal_error() -> InvocationError:
+    """Return all that a client sees of an exception."""
+    return InvocationError("internal_error", "Internal server error")
+
+
 class ReplayGap(InvocationError):
     """Chunks that a listener asked for are no longer held (§5)."""
 

@@ -21,10 +21,9 @@ from agentws.connections import (
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
 from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
-from agentws.logs import current_invocation
 from agentws.protocol import Farewell, new_id
 from agentws.settings import WebSocketSettings
-from agentws.telemetry import caller_context
+from agentws.telemetry import handler_trace
 
 _logger: Final = logging.getLogger("agentws.raw")
 
@@ -103,7 +102,6 @@ class RawSocket:
     async def serve(self, caller_trace: trace_context.Context) -> None:
         """Call the handler, close the socket as it ended, write the log line."""
         trace_context.attach(caller_trace)
-        current_invocation.set(self._context)
         try:
             await self._handler(self._ws, self._context)
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
@@ -196,10 +194,12 @@ class RawEndpoint:
                 compress=self._settings.compression,
                 max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on
             )
-            ws.connection = await accept(request, ws, session_id, self._settings.send_timeout)
+            ws.connection = await accept(
+                request, ws, session_id, self._settings.send_timeout, self._registry.metrics
+            )
             socket = RawSocket(ws, self._handler, context)
             place.give(socket)
-            await self._attend(socket, caller_context(request.headers, context))
+            await self._attend(socket, handler_trace(caller.trace, context))
         return ws
 
     async def drain(self, grace: float, patience: float) -> bool:

@@ -22,6 +22,7 @@ from agentws.settings import Settings
 from agentws.stores import Store
 from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
 from agentws.stores.memory import MemoryStore
+from agentws.telemetry import Telemetry
 
 _logger: Final = logging.getLogger("agentws.server")
 
@@ -55,19 +56,23 @@ class Server:
         self._settings = settings
         self._draining = False
         self._agent = served if isinstance(served, Agent) else Agent()
-        self._registry = ConnectionRegistry(settings.websocket.max_connections)
+        self._telemetry = Telemetry()
+        self._registry = ConnectionRegistry(
+            settings.websocket.max_connections, self._telemetry.metrics
+        )
         self._store = _make_store(settings)
         self._table = InvocationTable(
             self._agent,
             self._store,
             settings.invocations,
+            self._telemetry,
             send_timeout=settings.websocket.send_timeout,
         )
         self._raw = self._raw_endpoint(served)
         self._class_api = (
             None
             if isinstance(served, Agent)
-            else ClassApi(served, session_id=settings.agent.session_id)
+            else ClassApi(served, self._telemetry, session_id=settings.agent.session_id)
         )
         self._runner = web.AppRunner(
             self._application(),

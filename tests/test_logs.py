@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from opentelemetry.context import attach, set_value
 
 from agentws.handler import InvocationContext
-from agentws.logs import configure, current_invocation
+from agentws.logs import INVOCATION, configure
 
 Line = dict[str, Any]
 
@@ -161,7 +162,8 @@ async def test_lines_tell_in_which_invocation_they_were_written(
     both_run = asyncio.Barrier(2)
 
     async def serve(invocation_id: str, logger: logging.Logger) -> None:
-        current_invocation.set(InvocationContext(invocation_id, f"session of {invocation_id}"))
+        context = InvocationContext(invocation_id, f"session of {invocation_id}")
+        attach(set_value(INVOCATION, context))
         await both_run.wait()
         logger.info("inside")
         await asyncio.create_task(deeper(logger))
