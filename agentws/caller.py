@@ -29,12 +29,12 @@ class Caller(Struct):
     call_id: str | None = None
     client_headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
-    trace: Context = NO_TRACE
-    """Where the request or handshake stands in the caller's trace, and the caller's baggage."""
     running: int = 0
     """How many invocations that this caller started are running."""
     max_running: int | None = None
     """How many it may have running at a time, None for no limit of its own."""
+    trace: Context = NO_TRACE
+    """Where the request or handshake stands in the caller's trace, and the caller's baggage."""
 
     @property
     def owner(self) -> str | None:

@@ -134,10 +134,11 @@ def _load_handler(settings: "Settings") -> "Served":
 def _run(settings: "Settings", served: "Served") -> int:
     from agentws.daemon import run
     from agentws.server import BindError, StoreError
+    from agentws.telemetry import TelemetryError
 
     try:
         return run(settings, served)
-    except (BindError, StoreError) as error:
+    except (BindError, StoreError, TelemetryError) as error:
         raise StartError(str(error)) from error
 
 

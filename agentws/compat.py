@@ -55,10 +55,11 @@ class InvocationWSAgentServerHost(Agent):
         from agentws.config import ConfigError, load
         from agentws.daemon import run
         from agentws.server import BindError
+        from agentws.telemetry import TelemetryError
 
         flags = {"server.host": host, "server.port": port}
         try:
             sys.exit(run(load(flags=flags, program=self.daemon_settings).settings, self))
-        except (ConfigError, BindError) as error:
+        except (ConfigError, BindError, TelemetryError) as error:
             print(f"agentws: {error}", file=sys.stderr)  # noqa: T201 - the start-up error
             sys.exit(2)

@@ -25,8 +25,9 @@ _LAST_TASKS: Final = 0.2
 def run(settings: Settings, served: Served) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
 
-    Raises `BindError` and `StoreError`. A second signal ends the process at once with 128 + its
-    number. So does the end, with the proper code, when a handler holds on to the process.
+    Raises `BindError`, `StoreError` and `TelemetryError`. A second signal ends the process at once
+    with 128 + its number. So does the end, with the proper code, when a handler holds on to the
+    process.
     """
     logs.configure(settings.server.log_level, settings.server.log_format)
     _raise_file_limit()

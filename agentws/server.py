@@ -6,6 +6,7 @@ import socket
 from typing import Any, Final
 
 from aiohttp import web
+from opentelemetry import metrics, trace
 
 from agentws.access_log import AccessLogger
 from agentws.class_api import ClassApi
@@ -22,7 +23,7 @@ from agentws.settings import Settings
 from agentws.stores import Store
 from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
 from agentws.stores.memory import MemoryStore
-from agentws.telemetry import Telemetry
+from agentws.telemetry import ObservingTelemetry, Telemetry
 
 _logger: Final = logging.getLogger("agentws.server")
 
@@ -53,10 +54,11 @@ class Server:
     """One daemon, serving one agent; to be made inside the event loop that it will run in."""
 
     def __init__(self, settings: Settings, served: Served) -> None:
+        """Put the parts together. Raises `TelemetryError` for wrong settings of telemetry."""
         self._settings = settings
         self._draining = False
         self._agent = served if isinstance(served, Agent) else Agent()
-        self._telemetry = Telemetry()
+        self._telemetry = _telemetry(settings)
         self._registry = ConnectionRegistry(
             settings.websocket.max_connections, self._telemetry.metrics
         )
@@ -123,15 +125,19 @@ class Server:
         self._draining = True
         self._registry.announce_shutdown(grace)
         all_ended = await self._drain_handlers(grace)
+        closing_since = asyncio.get_running_loop().time()
         closing = {
             asyncio.create_task(self._registry.close_all()),
             asyncio.create_task(self._shut_agent_down()),
         }
-        _, late = await asyncio.wait(closing, timeout=CLOSING_TIME - 2 * _LAST_REQUESTS)
+        patience = CLOSING_TIME - 2 * _LAST_REQUESTS - self._telemetry.patience
+        _, late = await asyncio.wait(closing, timeout=patience)
         for task in late:
             task.cancel()
         await self._runner.cleanup()
         await self._store.close()
+        elapsed = asyncio.get_running_loop().time() - closing_since
+        await self._telemetry.close(CLOSING_TIME - elapsed)
         return all_ended and not late
 
     async def _drain_handlers(self, grace: float) -> bool:
@@ -217,6 +223,18 @@ def _make_store(settings: Settings) -> Store:
         replay_bytes=kept.replay_bytes,
         send_timeout=settings.websocket.send_timeout,
     )
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    """Return what the settings ask for, else what the agent's module has set up, else silence."""
+    if settings.telemetry.connection_string or settings.telemetry.otlp_endpoint:
+        from agentws.exporters import start  # which takes over half a second
+
+        return start(settings.telemetry, settings.agent)
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return Telemetry()
+    tracer, meter = trace.get_tracer("agentws"), metrics.get_meter("agentws")
+    return ObservingTelemetry(tracer, meter, settings.agent)
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:

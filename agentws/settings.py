@@ -77,6 +77,41 @@ StoreUrl = Annotated[
 HttpUrl = Annotated[
     str, _required(re.compile(r"(https?://\S+)?").fullmatch, "begin with http:// or https://")
 ]
+
+
+def _is_endpoint(url: str) -> bool:
+    """Tell whether a URL names a server that HTTP can be spoken to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_connection_string(text: str) -> bool:
+    """Tell whether a connection string has all that is needed: a key, and a URL if any."""
+    pairs = [part.partition("=") for part in text.rstrip("; ").split(";")]
+    fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    endpoint = fields.get("ingestionendpoint")
+    return (
+        all(sign for _, sign, _ in pairs)
+        and _UUID.fullmatch(fields.get("instrumentationkey", "")) is not None
+        and (endpoint is None or _is_endpoint(endpoint))
+    )
+
+
+_UUID: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+Endpoint = Annotated[
+    str,
+    _required(lambda url: not url or _is_endpoint(url), "be a URL such as http://localhost:4318"),
+]
+ConnectionString = Annotated[
+    str,
+    _required(
+        lambda text: not text or _is_connection_string(text),
+        "look like InstrumentationKey=UUID;IngestionEndpoint=https://…",
+    ),
+]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 LogLevel = Annotated[
@@ -235,13 +270,13 @@ class AuthSettings(Section):
 class TelemetrySettings(Section):
     """Where traces and metrics go."""
 
-    connection_string: str = _option(
+    connection_string: ConnectionString = _option(
         "",
         "Connection string of Application Insights.",
         platform="APPLICATIONINSIGHTS_CONNECTION_STRING",
         redact=_stars,
     )
-    otlp_endpoint: str = _option(
+    otlp_endpoint: Endpoint = _option(
         "",
         "Base URL of an OpenTelemetry collector.",
         platform="OTEL_EXPORTER_OTLP_ENDPOINT",

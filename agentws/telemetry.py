@@ -49,6 +49,10 @@ def handler_trace(parent: Context, context: InvocationContext) -> Context:
     return Context({**parent, _BAGGAGE: entries, INVOCATION: context})
 
 
+class TelemetryError(Exception):
+    """Telemetry cannot be set up as configured; the text is one sentence that says why."""
+
+
 class Operation(Struct, gc=False):
     """One invoke, get or cancel under way, of which nothing is told; it may end more than once.
 
@@ -70,6 +74,9 @@ class Operation(Struct, gc=False):
 
     def fail(self, error: InvocationError, cause: BaseException | None = None) -> None:
         """End with what the client is told, and with the exception behind it where there is one."""
+
+    def refuse(self, error: InvocationError) -> None:
+        """End without having begun, for the reason that the client is told."""
 
     def __enter__(self) -> Self:
         self._outer = get_current()
@@ -160,6 +167,11 @@ class ObservedOperation(Operation, kw_only=True):
         )
         self.metrics.error(error.code)
         self._end(error.code)
+
+    def refuse(self, error: InvocationError) -> None:
+        """End as failed; there is no time to be told."""
+        self.timed = False
+        self.fail(error)
 
     def _end(self, error_code: str | None) -> None:
         self.ended = True

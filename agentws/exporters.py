@@ -1,0 +1,353 @@
+"""Where telemetry goes: Application Insights, an OTLP collector, or both.
+
+Imported only where one of them is configured, as the packages behind it take over half a second.
+"""
+
+import asyncio
+import copy
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import environ
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+from opentelemetry import metrics, trace
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc_logs
+from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc_metrics
+from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
+from opentelemetry.exporter.otlp.proto.http import metric_exporter as http_metrics
+from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk._logs import (
+    LoggerProvider,
+    LogRecordProcessor,
+    ReadableLogRecord,
+    ReadWriteLogRecord,
+)
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from agentws import __version__
+from agentws.export_queue import THREAD, ExportQueue, Limits
+from agentws.logs import InvocationFilter
+from agentws.otlp import GrpcSpanExporter, HttpSpanExporter
+from agentws.settings import AgentSettings, TelemetrySettings
+from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
+
+Exporter = TypeVar("Exporter")
+
+_SCOPE: Final = "agentws"
+
+_PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
+
+_EXPORT_THREADS: Final = (THREAD, "OtelPeriodicExportingMetricReader")
+
+_WARNING_PAUSE: Final = 60.0
+"""Seconds between two warnings of a backend that is in trouble."""
+
+_LONGEST_WARNING: Final = 300
+"""Characters: some exporters would print what they could not send."""
+
+_OFF: Final = (
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+    "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
+)
+"""What the exporter for Application Insights would send or fetch of its own accord."""
+
+
+class Backend(Struct, frozen=True):
+    """One place where telemetry goes."""
+
+    name: str
+    spans: SpanExporter
+    records: LogRecordExporter
+    metrics: MetricExporter
+
+
+def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemetry:
+    """Export to what is configured from now on, the agent's own spans, metrics and log lines too.
+
+    Raises `TelemetryError` when the configuration is not accepted.
+    """
+    backends = []
+    try:
+        if settings.connection_string:
+            backends.append(_application_insights(settings.connection_string))
+        if settings.otlp_endpoint:
+            backends.append(_collector(settings.otlp_endpoint))
+        return Exporting(backends, settings, agent)
+    except TelemetryError:
+        raise
+    except Exception as error:
+        raise TelemetryError(_without_keys(f"telemetry: {error}")) from error
+
+
+class Exporting(ObservingTelemetry):
+    """Telemetry that leaves the daemon."""
+
+    patience = 1.0
+
+    def __init__(
+        self, backends: Sequence[Backend], settings: TelemetrySettings, agent: AgentSettings
+    ) -> None:
+        resource = _resource(agent)
+        spans = [_queue_of_spans(backend) for backend in backends]
+        records = [_queue_of_records(backend) for backend in backends]
+        self._queues = [*spans, *records]
+        self._readers = [PeriodicExportingMetricReader(backend.metrics) for backend in backends]
+        meters = MeterProvider(self._readers, resource, shutdown_on_exit=False)
+        tracers = TracerProvider(_sampler(settings), resource, shutdown_on_exit=False)
+        for queue in spans:
+            tracers.add_span_processor(QueuedSpans(queue))
+        loggers = LoggerProvider(resource, shutdown_on_exit=False)
+        for queue in records:
+            loggers.add_log_record_processor(QueuedRecords(queue))
+        self._handler = _log_handler(loggers)
+        super().__init__(
+            tracers.get_tracer(_SCOPE, __version__), meters.get_meter(_SCOPE, __version__), agent
+        )
+        self._count_losses(meters.get_meter(_SCOPE, __version__))
+        _offer_to_agent(tracers, meters, loggers)
+
+    async def close(self, seconds: float) -> None:
+        """Send the rest within so many seconds, to all backends at the same time."""
+        logging.getLogger().removeHandler(self._handler)
+        with ThreadPoolExecutor(1) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, self._close, seconds)
+
+    def _close(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for queue in self._queues:
+            queue.close()
+        lasts = [_in_a_thread(reader.shutdown, seconds * 1000) for reader in self._readers]
+        ends: list[ExportQueue | threading.Thread] = [*self._queues, *lasts]
+        for end in ends:
+            end.join(max(0.0, deadline - time.monotonic()))
+
+    def _count_losses(self, meter: metrics.Meter) -> None:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(queue.lost, {"queue": queue.name}) for queue in self._queues]
+
+        meter.create_observable_counter(
+            "agentws.telemetry.lost", [observe], "{record}", "Spans and log records not exported"
+        )
+
+
+class QueuedSpans(SpanProcessor):
+    """Puts spans that have ended into a queue."""
+
+    def __init__(self, queue: ExportQueue) -> None:
+        self._queue = queue
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span, if it was sampled."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._queue.put(span)
+
+
+class QueuedRecords(LogRecordProcessor):
+    """Puts log records into a queue."""
+
+    def __init__(self, queue: ExportQueue) -> None:
+        self._queue = queue
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Take a record, without the context that it was written in."""
+        record = copy.copy(log_record.log_record)
+        record.context = Context()
+        self._queue.put(
+            ReadableLogRecord(
+                record,
+                log_record.resource or Resource.get_empty(),
+                log_record.instrumentation_scope,
+                log_record.limits,
+            )
+        )
+
+    def shutdown(self) -> None:
+        """Leave the end to the queue."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's
+        """Leave the pace to the queue."""
+        return True
+
+
+class ExportersAside(logging.Filter):
+    """Keeps what the exporters say to themselves, but for one warning in a while."""
+
+    def __init__(self, pause: float = _WARNING_PAUSE) -> None:
+        super().__init__()
+        self._pause = pause
+        self._next_at = 0.0
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all lines of other threads through, and of theirs a warning now and then."""
+        if not _is_of_an_exporter(record):
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if record.levelno < logging.WARNING or now < self._next_at:
+                return False
+            self._next_at = now + self._pause
+        _soften(record)
+        return True
+
+
+class _Others(logging.Filter):
+    """Lets through what does not come of exporting, which would otherwise go on for ever."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _is_of_an_exporter(record)
+
+
+class _Message(logging.Formatter):
+    """The text of a line alone, in characters that can be sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage().encode("utf-8", "replace").decode()
+
+
+def _is_of_an_exporter(record: logging.LogRecord) -> bool:
+    return (record.threadName or "").startswith(_EXPORT_THREADS)
+
+
+def _soften(record: logging.LogRecord) -> None:
+    """Make one short warning of what an exporter has to say, without keys."""
+    text = _without_keys(" ".join(record.getMessage().split()))[:_LONGEST_WARNING]
+    record.name, record.levelno, record.levelname = "agentws.telemetry", logging.WARNING, "WARNING"
+    record.msg, record.args = f"Telemetry does not get through: {text}", None
+    record.exc_info = record.exc_text = None
+
+
+def _without_keys(text: str) -> str:
+    key = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    return re.sub(
+        r"\?\S+", "?***", re.sub(r"//\S*@", "//***@", re.sub(key, "***", text, flags=re.I))
+    )
+
+
+def _application_insights(connection_string: str) -> Backend:
+    environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
+    from azure.monitor.opentelemetry.exporter import (
+        AzureMonitorLogExporter,
+        AzureMonitorMetricExporter,
+        AzureMonitorTraceExporter,
+    )
+
+    options: dict[str, Any] = {
+        # The path is put behind the endpoint with a slash of its own.
+        "connection_string": re.sub("/+(?=;|$)", "", connection_string.rstrip("; ")),
+        "disable_offline_storage": True,  # what waits, waits in the queue, which is bounded
+        "max_envelopes_per_second": 0,  # every span leaves
+    }
+    return Backend(
+        "Application Insights",
+        AzureMonitorTraceExporter(**options),
+        AzureMonitorLogExporter(**options),
+        AzureMonitorMetricExporter(**options),
+    )
+
+
+def _collector(endpoint: str) -> Backend:
+    return Backend(
+        "OTLP",
+        _of_protocol("TRACES", HttpSpanExporter, GrpcSpanExporter, endpoint),
+        _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
+        _of_protocol(
+            "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
+        ),
+    )
+
+
+def _of_protocol(
+    signal: str, http: Callable[..., Exporter], grpc: Callable[..., Exporter], endpoint: str
+) -> Exporter:
+    """Make an exporter as the variables of OTLP want it; all others it reads by itself.
+
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+    """
+    own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get(_PROTOCOL)
+    match protocol or "http/protobuf":
+        case "http/protobuf":
+            return http(endpoint=own or f"{endpoint.rstrip('/')}/v1/{signal.lower()}")
+        case "grpc":
+            return grpc(endpoint=own or endpoint)
+        case other:
+            raise TelemetryError(
+                f"environment {_PROTOCOL} should be http/protobuf or grpc, not {other!r}"
+            )
+
+
+def _queue_of_spans(backend: Backend) -> ExportQueue:
+    def export(spans: Sequence[Any]) -> bool:
+        return backend.spans.export(spans) is SpanExportResult.SUCCESS
+
+    return ExportQueue(f"{backend.name} spans", export, Limits.of("OTEL_BSP"))
+
+
+def _queue_of_records(backend: Backend) -> ExportQueue:
+    def export(records: Sequence[Any]) -> bool:
+        return backend.records.export(records) is LogRecordExportResult.SUCCESS
+
+    return ExportQueue(f"{backend.name} log records", export, Limits.of("OTEL_BLRP"))
+
+
+def _sampler(settings: TelemetrySettings) -> ParentBased | None:
+    """Return the sampler of the settings, None to have the SDK read `OTEL_TRACES_SAMPLER`."""
+    if environ.get("OTEL_TRACES_SAMPLER"):
+        return None
+    return ParentBased(TraceIdRatioBased(settings.sampling_ratio))
+
+
+def _resource(agent: AgentSettings) -> Resource:
+    """Return who sends; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win."""
+    ours = {
+        "service.name": agent.name or SYSTEM,
+        "service.version": agent.version or __version__,
+        "service.instance.id": str(uuid.uuid4()),
+    }
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+
+
+def _offer_to_agent(
+    tracers: TracerProvider, meters: MeterProvider, loggers: LoggerProvider
+) -> None:
+    """Let the agent's own spans and metrics go the same way, unless it has set up another."""
+    trace.set_tracer_provider(tracers)
+    metrics.set_meter_provider(meters)
+    set_logger_provider(loggers)
+
+
+def _in_a_thread(work: Callable[[float], object], argument: float) -> threading.Thread:
+    thread = threading.Thread(target=work, args=(argument,), name=f"{THREAD} end", daemon=True)
+    thread.start()
+    return thread
+
+
+def _log_handler(loggers: LoggerProvider) -> logging.Handler:
+    """Have every log line exported, and what exporting itself brings about kept apart."""
+    root = logging.getLogger()
+    for other in root.handlers:
+        other.addFilter(ExportersAside())
+    handler = LoggingHandler(logger_provider=loggers)
+    handler.setFormatter(_Message())
+    handler.addFilter(_Others())
+    handler.addFilter(InvocationFilter())
+    root.addHandler(handler)
+    return handler
