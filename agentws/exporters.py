@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from os import environ
 from typing import Any, Final, TypeVar
 
@@ -36,19 +37,21 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from agentws import __version__
 from agentws.export_queue import THREAD, ExportQueue, Limits
+from agentws.lean_tracing import EndedSpan, Ids, LeanTracer, WatchedProvider
 from agentws.logs import InvocationFilter
-from agentws.otlp import GrpcSpanExporter, HttpSpanExporter
+from agentws.otlp import GrpcSpanExporter, HttpSpanExporter, encoder
 from agentws.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
 
 Exporter = TypeVar("Exporter")
 
-_SCOPE: Final = "agentws"
+_SCOPE: Final = InstrumentationScope("agentws", __version__)
 
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
@@ -73,7 +76,7 @@ class Backend(Struct, frozen=True):
     """One place where telemetry goes."""
 
     name: str
-    spans: SpanExporter
+    spans: Callable[[Sequence[Any]], SpanExportResult]
     records: LogRecordExporter
     metrics: MetricExporter
 
@@ -84,12 +87,13 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
     Raises `TelemetryError` when the configuration is not accepted.
     """
     backends = []
+    resource = _resource(agent)
     try:
         if settings.connection_string:
-            backends.append(_application_insights(settings.connection_string))
+            backends.append(_application_insights(settings.connection_string, resource))
         if settings.otlp_endpoint:
-            backends.append(_collector(settings.otlp_endpoint))
-        return Exporting(backends, settings, agent)
+            backends.append(_collector(settings.otlp_endpoint, resource))
+        return Exporting(backends, resource, _sampler(settings), agent)
     except TelemetryError:
         raise
     except Exception as error:
@@ -102,25 +106,29 @@ class Exporting(ObservingTelemetry):
     patience = 1.0
 
     def __init__(
-        self, backends: Sequence[Backend], settings: TelemetrySettings, agent: AgentSettings
+        self,
+        backends: Sequence[Backend],
+        resource: Resource,
+        sampler: ParentBased | None,
+        agent: AgentSettings,
     ) -> None:
-        resource = _resource(agent)
         spans = [_queue_of_spans(backend) for backend in backends]
         records = [_queue_of_records(backend) for backend in backends]
         self._queues = [*spans, *records]
         self._readers = [PeriodicExportingMetricReader(backend.metrics) for backend in backends]
         meters = MeterProvider(self._readers, resource, shutdown_on_exit=False)
-        tracers = TracerProvider(_sampler(settings), resource, shutdown_on_exit=False)
-        for queue in spans:
-            tracers.add_span_processor(QueuedSpans(queue))
+        ids = Ids()
+        tracers = WatchedProvider(sampler, resource, shutdown_on_exit=False, id_generator=ids)
+        tracers.add_span_processor(QueuedSpans(spans))
+        tracers.watched = False
         loggers = LoggerProvider(resource, shutdown_on_exit=False)
         for queue in records:
             loggers.add_log_record_processor(QueuedRecords(queue))
         self._handler = _log_handler(loggers)
-        super().__init__(
-            tracers.get_tracer(_SCOPE, __version__), meters.get_meter(_SCOPE, __version__), agent
-        )
-        self._count_losses(meters.get_meter(_SCOPE, __version__))
+        tracer = tracers.get_tracer(_SCOPE.name, _SCOPE.version)
+        meter = meters.get_meter(_SCOPE.name, _SCOPE.version)
+        super().__init__(LeanTracer(tracers, ids, tracer, _putter(spans)), meter, agent)
+        self._count_losses(meter)
         _offer_to_agent(tracers, meters, loggers)
 
     async def close(self, seconds: float) -> None:
@@ -148,15 +156,15 @@ class Exporting(ObservingTelemetry):
 
 
 class QueuedSpans(SpanProcessor):
-    """Puts spans that have ended into a queue."""
+    """Puts spans that have ended into all queues."""
 
-    def __init__(self, queue: ExportQueue) -> None:
-        self._queue = queue
+    def __init__(self, queues: Sequence[ExportQueue]) -> None:
+        self._put = _putter(queues)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span, if it was sampled."""
         if span.context is not None and span.context.trace_flags.sampled:
-            self._queue.put(span)
+            self._put(span)
 
 
 class QueuedRecords(LogRecordProcessor):
@@ -222,6 +230,18 @@ class _Message(logging.Formatter):
         return record.getMessage().encode("utf-8", "replace").decode()
 
 
+def _putter(queues: Sequence[ExportQueue]) -> Callable[[object], None]:
+    """Return what puts a record into all queues."""
+    if len(queues) == 1:
+        return queues[0].put
+
+    def put(record: object) -> None:
+        for queue in queues:
+            queue.put(record)
+
+    return put
+
+
 def _is_of_an_exporter(record: logging.LogRecord) -> bool:
     return (record.threadName or "").startswith(_EXPORT_THREADS)
 
@@ -241,7 +261,7 @@ def _without_keys(text: str) -> str:
     )
 
 
-def _application_insights(connection_string: str) -> Backend:
+def _application_insights(connection_string: str, resource: Resource) -> Backend:
     environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
     from azure.monitor.opentelemetry.exporter import (
         AzureMonitorLogExporter,
@@ -255,18 +275,26 @@ def _application_insights(connection_string: str) -> Backend:
         "disable_offline_storage": True,  # what waits, waits in the queue, which is bounded
         "max_envelopes_per_second": 0,  # every span leaves
     }
+    exporter = AzureMonitorTraceExporter(**options)
+
+    def export(spans: Sequence[Any]) -> SpanExportResult:
+        whole = [it.readable(resource, _SCOPE) if isinstance(it, EndedSpan) else it for it in spans]
+        return exporter.export(whole)
+
     return Backend(
         "Application Insights",
-        AzureMonitorTraceExporter(**options),
+        export,
         AzureMonitorLogExporter(**options),
         AzureMonitorMetricExporter(**options),
     )
 
 
-def _collector(endpoint: str) -> Backend:
+def _collector(endpoint: str, resource: Resource) -> Backend:
+    encode = encoder(resource, _SCOPE)
+    over_http, over_grpc = partial(HttpSpanExporter, encode), partial(GrpcSpanExporter, encode)
     return Backend(
         "OTLP",
-        _of_protocol("TRACES", HttpSpanExporter, GrpcSpanExporter, endpoint),
+        _of_protocol("TRACES", over_http, over_grpc, endpoint).export,
         _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
         _of_protocol(
             "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
@@ -296,7 +324,7 @@ def _of_protocol(
 
 def _queue_of_spans(backend: Backend) -> ExportQueue:
     def export(spans: Sequence[Any]) -> bool:
-        return backend.spans.export(spans) is SpanExportResult.SUCCESS
+        return backend.spans(spans) is SpanExportResult.SUCCESS
 
     return ExportQueue(f"{backend.name} spans", export, Limits.of("OTEL_BSP"))
 

@@ -1,23 +1,26 @@
-"""OTLP: the exporters of its SDK, with spans encoded here.
+"""OTLP: the exporters of its SDK, with lean spans encoded here.
 
-A span of ours has nothing but text for attributes, most of it the same in every span. Encoding it
-as protobuf from pieces that are encoded already takes a tenth of the time that the SDK takes, which
-at full load is most of what tracing costs. Whatever else a span may have, the SDK encodes.
+Most of what a lean span says is the same in every span. Putting it together from pieces that are
+encoded already takes a tenth of the time that the SDK takes, which at full load would be more than
+the invocations themselves. All other spans, the SDK encodes.
 """
 
 import functools
 import struct
-from collections.abc import Iterable, Sequence
-from types import MappingProxyType
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.trace import StatusCode
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind
+
+from agentws.lean_tracing import EndedSpan
 
 # https://protobuf.dev/programming-guides/encoding/ and opentelemetry/proto/trace/v1/trace.proto:
 # a field is its number and wire type, then its value, with its length first where that varies.
@@ -33,69 +36,61 @@ _KEY: Final = b"\x0a"  # of KeyValue
 _VALUE: Final = b"\x12"
 _TEXT: Final = b"\x0a"  # of AnyValue
 _IDS: Final = struct.Struct("<2s16s2s8s")  # trace_id, span_id
-_REST: Final = struct.Struct("<2scQcQ2s2sI")  # kind, start and end, status, flags
+_REST: Final = struct.Struct("<2scQcQ4sI")  # kind, start and end, status and flags
+_END: Final = b"\x7a\x00\x85\x01"
+_KINDS: Final = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
 _PARENT_IS_KNOWN, _PARENT_IS_REMOTE = 0x100, 0x200
 
 
-def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """Return an `ExportTraceServiceRequest` of the spans."""
-    plain: dict[Any, list[bytes]] = {}
-    others: list[ReadableSpan] = []
-    samples: dict[Any, ReadableSpan] = {}
-    for span in spans:
-        encoded = _plain(span)
-        if encoded is None:
-            others.append(span)
-        else:
-            plain.setdefault(span.instrumentation_scope, []).append(encoded)
-            samples[span.instrumentation_scope] = span
-    # Requests put behind one another are one request: their fields are repeated ones.
-    request = [_group(samples[scope], encoded) for scope, encoded in plain.items()]
-    if others:
-        request.append(encode_spans(others).SerializePartialToString())
-    return b"".join(request)
+Encode = Callable[[Sequence[Any]], bytes]
 
 
-def _group(sample: ReadableSpan, spans: Iterable[bytes]) -> bytes:
-    """Return what spans of one scope are in a request; resource and scope are the sample's."""
+def encoder(resource: Resource, scope: InstrumentationScope) -> Encode:
+    """Return what makes an `ExportTraceServiceRequest` of spans, ended lean ones and the SDK's.
+
+    The lean ones are of this scope.
+    """
+    nobody = SpanContext(1, 1, is_remote=False)
+    sample = ReadableSpan("", nobody, resource=resource, instrumentation_scope=scope)
     (like,) = encode_spans([sample]).resource_spans
-    scope = _field(_SCOPE, like.scope_spans[0].scope.SerializeToString())
-    resource = _field(_RESOURCE, like.resource.SerializeToString())
-    return _field(_RESOURCE_SPANS, resource + _field(_SCOPE_SPANS, scope + b"".join(spans)))
+    head = _field(_RESOURCE, like.resource.SerializeToString())
+    scope_head = _field(_SCOPE, like.scope_spans[0].scope.SerializeToString())
+
+    def encode(spans: Sequence[Any]) -> bytes:
+        lean: list[bytes] = []
+        others: list[ReadableSpan] = []
+        for span in spans:
+            if not isinstance(span, EndedSpan):
+                others.append(span)
+            elif span.context.trace_state:
+                others.append(span.readable(resource, scope))
+            else:
+                lean.append(_encoded(span))
+        # Requests put behind one another are one request: their fields are repeated ones.
+        ours = _field(_SCOPE_SPANS, scope_head + b"".join(lean))
+        request = _field(_RESOURCE_SPANS, head + ours) if lean else b""
+        return request + (encode_spans(others).SerializePartialToString() if others else b"")
+
+    return encode
 
 
-def _plain(span: ReadableSpan) -> bytes | None:
-    """Return an encoded span, None for one that has more than texts."""
-    context, parent = span.context, span.parent
-    if (
-        context is None
-        or context.trace_state
-        or span.status.status_code is not StatusCode.UNSET
-        or span.events
-        or span.links
-        or span.dropped_attributes
-    ):
-        return None
-    # The SDK's view of its attributes locks and copies for each access.
-    attributes = cast(MappingProxyType[str, Any], span.attributes).copy()
+def _encoded(span: EndedSpan) -> bytes:
+    trace_id, span_id, *_ = span.context
+    parent, kind = span.parent, span.kind
+    if parent is None:
+        flags, above = _PARENT_IS_KNOWN, b""
+    else:
+        flags = _PARENT_IS_KNOWN | (_PARENT_IS_REMOTE if parent.is_remote else 0)
+        above = _PARENT_ID + parent.span_id.to_bytes(8, "big")
     fields = [
         _IDS.pack(
-            *(b"\x0a\x10", context.trace_id.to_bytes(16, "big")),
-            *(b"\x12\x08", context.span_id.to_bytes(8, "big")),
+            b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")
         ),
+        above,
         _name(span.name),
+        *[_attribute(key, value) for key, value in span.attributes.items()],
+        _REST.pack(_KINDS[kind], b"\x39", span.started_at, b"\x41", span.ended_at, _END, flags),
     ]
-    flags = _PARENT_IS_KNOWN
-    if parent is not None:
-        fields += (_PARENT_ID, parent.span_id.to_bytes(8, "big"))
-        flags |= _PARENT_IS_REMOTE if parent.is_remote else 0
-    for key, value in attributes.items():
-        if type(value) is not str:
-            return None
-        fields.append(_attribute(key, value))
-    kind = bytes((0x30, span.kind.value + 1))
-    times = (b"\x39", span.start_time or 0, b"\x41", span.end_time or 0)
-    fields.append(_REST.pack(kind, *times, b"\x7a\x00", b"\x85\x01", flags))
     return _field(_SPAN, b"".join(fields))
 
 
@@ -129,11 +124,14 @@ def _utf8(text: str) -> bytes:
 class HttpSpanExporter(http.OTLPSpanExporter):
     """The SDK's exporter over HTTP, which retries, compresses and reads its own variables."""
 
-    _body = b""
+    def __init__(self, encode: Encode, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self._encode = encode
+        self._body = b""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
         """Send spans."""
-        self._body = encode(spans)
+        self._body = self._encode(spans)
         return super().export(())
 
     def _export(self, serialized_data: bytes, timeout_sec: float | None = None) -> Any:
@@ -144,7 +142,11 @@ class HttpSpanExporter(http.OTLPSpanExporter):
 class GrpcSpanExporter(grpc.OTLPSpanExporter):
     """The SDK's exporter over gRPC."""
 
-    def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+    def __init__(self, encode: Encode, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self._encode = encode
+
+    def _translate_data(self, data: Sequence[Any]) -> ExportTraceServiceRequest:
         request = ExportTraceServiceRequest()
-        request.ParseFromString(encode(data))
+        request.ParseFromString(self._encode(data))
         return request

@@ -97,6 +97,22 @@ def redis_chunks(servers: Servers, seconds: float) -> Measurement:
     return _ratio(name, comparison, target=0.5, other="memory")
 
 
+def tracing(servers: Servers, seconds: float) -> Measurement:
+    """Compare invocations a second while every span of them is exported with those without."""
+    exchange = Exchange(_INVOKE)
+    with (
+        Servers(core=None).collector() as collector,  # not on the core of what is measured
+        servers.daemon("bench.agents:echo", **_exporting_to(collector)) as traced,
+        servers.daemon("bench.agents:echo") as untraced,
+    ):
+        comparison = compare(Side(traced, exchange), Side(untraced, exchange), seconds)
+    return _ratio("Round trips with tracing", comparison, 0.4, other="untraced")
+
+
+def _exporting_to(collector: Server) -> Mapping[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
+
+
 def memory(servers: Servers, _seconds: float) -> Measurement:
     """Measure what an idle socket costs that has exchanged one message."""
     with servers.daemon("bench.agents:echo") as ours:
@@ -122,6 +138,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "second-follower": second_follower,
         "redis-round-trips": redis_round_trips,
         "redis-chunks": redis_chunks,
+        "tracing": tracing,
         "memory": memory,
         "start-up": start_up,
     }

@@ -68,6 +68,10 @@ class Servers:
         """Run the server that ours is compared with."""
         return self._running("bench.bare")
 
+    def collector(self) -> contextlib.AbstractContextManager[Server]:
+        """Run what receives spans and counts them."""
+        return self._running("bench.collector")
+
     @contextlib.contextmanager
     def redis(self) -> Iterator[str]:
         """Run a Redis that keeps nothing on disk, wherever the system likes, and tell its URL."""
