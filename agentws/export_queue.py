@@ -23,7 +23,7 @@ class Limits(Struct, frozen=True):
     """How much is held, and when and how much of it is sent."""
 
     most_held: int = 50_000
-    batch: int = 512
+    batch: int = 1024
     delay: float = 5.0
     """Seconds for which records wait for others to go with."""
 

@@ -33,12 +33,12 @@ from opentelemetry.sdk._logs import (
     ReadWriteLogRecord,
 )
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, ExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from agentws import __version__
@@ -116,7 +116,9 @@ class Exporting(ObservingTelemetry):
         records = [_queue_of_records(backend) for backend in backends]
         self._queues = [*spans, *records]
         self._readers = [PeriodicExportingMetricReader(backend.metrics) for backend in backends]
-        meters = MeterProvider(self._readers, resource, shutdown_on_exit=False)
+        meters = MeterProvider(
+            self._readers, resource, shutdown_on_exit=False, exemplar_filter=_exemplars()
+        )
         ids = Ids()
         tracers = WatchedProvider(sampler, resource, shutdown_on_exit=False, id_generator=ids)
         tracers.add_span_processor(QueuedSpans(spans))
@@ -340,7 +342,13 @@ def _sampler(settings: TelemetrySettings) -> ParentBased | None:
     """Return the sampler of the settings, None to have the SDK read `OTEL_TRACES_SAMPLER`."""
     if environ.get("OTEL_TRACES_SAMPLER"):
         return None
-    return ParentBased(TraceIdRatioBased(settings.sampling_ratio))
+    ratio = settings.sampling_ratio
+    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+
+
+def _exemplars() -> ExemplarFilter | None:
+    """Return None where `OTEL_METRICS_EXEMPLAR_FILTER` decides; they cost each measurement."""
+    return None if environ.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
 
 
 def _resource(agent: AgentSettings) -> Resource:

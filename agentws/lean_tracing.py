@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import Struct
 from opentelemetry.context import Context
@@ -29,6 +29,7 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     Tracer,
+    TraceState,
     get_current_span,
 )
 from opentelemetry.util.types import Attributes, AttributeValue
@@ -41,10 +42,12 @@ class EndedSpan(Struct, frozen=True, gc=False):
     """What is told of a span that nobody touched. Times are nanoseconds since the epoch."""
 
     name: str
-    context: SpanContext
+    trace_id: int
+    span_id: int
+    trace_state: TraceState
     parent: SpanContext | None
     kind: SpanKind
-    attributes: Mapping[str, AttributeValue]
+    attributes: Mapping[str, str]
     started_at: int
     ended_at: int
 
@@ -52,7 +55,7 @@ class EndedSpan(Struct, frozen=True, gc=False):
         """Return it as exporters of the SDK's take it."""
         return ReadableSpan(
             self.name,
-            self.context,
+            SpanContext(self.trace_id, self.span_id, False, _SAMPLED, self.trace_state),
             self.parent,
             resource,
             self.attributes,
@@ -128,13 +131,15 @@ class LeanTracer(Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> Span:
-        """Start a span. Its attributes are texts, and stay as they are."""
+        """Start a span. Its attributes are texts, and must not change."""
         parent = get_current_span(context).get_span_context()
         known = parent if parent.is_valid else None
         trace_id = self._ids.generate_trace_id() if known is None else known.trace_id
         sampler = self._provider.sampler
         sampled = sampler.should_sample(context, trace_id, name, kind, attributes, links)
-        if sampled.decision is not Decision.RECORD_AND_SAMPLE or links or self._provider.watched:
+        plain = attributes is not None and len(attributes) == len(sampled.attributes) and not links
+        taken = sampled.decision is Decision.RECORD_AND_SAMPLE
+        if not (plain and taken) or self._provider.watched:
             return self._tracer.start_span(
                 *(name, context, kind, attributes, links, start_time),
                 *(record_exception, set_status_on_exception),
@@ -142,9 +147,8 @@ class LeanTracer(Tracer):
         flags = _SAMPLED if known and not known.trace_flags.random_trace_id else _SAMPLED_AT_RANDOM
         span_id = self._ids.generate_span_id()
         own = SpanContext(trace_id, span_id, False, flags, sampled.trace_state)
-        return LeanSpan(
-            self, name, context, own, known, kind, sampled.attributes, start_time or time_ns()
-        )
+        texts = cast(Mapping[str, str], attributes)
+        return LeanSpan(self, name, context, own, known, kind, texts, start_time or time_ns())
 
     def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
         """Have the SDK make a span."""
@@ -161,10 +165,18 @@ class LeanTracer(Tracer):
 
     def end(self, span: "LeanSpan", ended_at: int) -> None:
         """Hand on a span that nobody has touched."""
+        trace_id, span_id, _, _, trace_state, _ = span.own
         self._ended(
             EndedSpan(
-                *(span.name, span.own, span.parent, span.kind),
-                *(span.attributes, span.began_at, ended_at),
+                span.name,
+                trace_id,
+                span_id,
+                trace_state,
+                span.parent,
+                span.kind,
+                span.attributes,
+                span.began_at,
+                ended_at,
             )
         )
 
@@ -193,7 +205,7 @@ class LeanSpan(Span):
         own: SpanContext,
         parent: SpanContext | None,
         kind: SpanKind,
-        attributes: Mapping[str, AttributeValue],
+        attributes: Mapping[str, str],
         began_at: int,
     ) -> None:
         self.tracer = tracer

@@ -62,7 +62,7 @@ def encoder(resource: Resource, scope: InstrumentationScope) -> Encode:
         for span in spans:
             if not isinstance(span, EndedSpan):
                 others.append(span)
-            elif span.context.trace_state:
+            elif span.trace_state:
                 others.append(span.readable(resource, scope))
             else:
                 lean.append(_encoded(span))
@@ -75,22 +75,20 @@ def encoder(resource: Resource, scope: InstrumentationScope) -> Encode:
 
 
 def _encoded(span: EndedSpan) -> bytes:
-    trace_id, span_id, *_ = span.context
+    ids = span.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big")
     parent, kind = span.parent, span.kind
     if parent is None:
         flags, above = _PARENT_IS_KNOWN, b""
     else:
         flags = _PARENT_IS_KNOWN | (_PARENT_IS_REMOTE if parent.is_remote else 0)
         above = _PARENT_ID + parent.span_id.to_bytes(8, "big")
-    fields = [
-        _IDS.pack(
-            b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")
-        ),
-        above,
-        _name(span.name),
-        *[_attribute(key, value) for key, value in span.attributes.items()],
-        _REST.pack(_KINDS[kind], b"\x39", span.started_at, b"\x41", span.ended_at, _END, flags),
-    ]
+    fields = [_IDS.pack(b"\x0a\x10", ids[0], b"\x12\x08", ids[1]), above, _name(span.name)]
+    for key, value in span.attributes.items():
+        text = _utf8(value)
+        fields += (_before_text(key, len(text)), text)
+    fields.append(
+        _REST.pack(_KINDS[kind], b"\x39", span.started_at, b"\x41", span.ended_at, _END, flags)
+    )
     return _field(_SPAN, b"".join(fields))
 
 
@@ -100,9 +98,11 @@ def _name(name: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _attribute(key: str, value: str) -> bytes:
-    text = _field(_TEXT, _utf8(value))
-    return _field(_ATTRIBUTE, _field(_KEY, _utf8(key)) + _field(_VALUE, text))
+def _before_text(key: str, size: int) -> bytes:
+    """Return all of an attribute but its value, a text of so many bytes, which stands last."""
+    any_value = _field(_VALUE, _field(_TEXT, bytes(size)))
+    attribute = _field(_ATTRIBUTE, _field(_KEY, _utf8(key)) + any_value)
+    return attribute[: len(attribute) - size]
 
 
 def _field(tag: bytes, value: bytes) -> bytes:
