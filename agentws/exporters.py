@@ -63,6 +63,8 @@ _WARNING_PAUSE: Final = 60.0
 _LONGEST_WARNING: Final = 300
 """Characters: some exporters would print what they could not send."""
 
+_KEY: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+
 _OFF: Final = (
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
@@ -97,7 +99,7 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
     except TelemetryError:
         raise
     except Exception as error:
-        raise TelemetryError(_without_keys(f"telemetry: {error}")) from error
+        raise TelemetryError(f"telemetry is wrongly configured: {_plain(str(error))}") from error
 
 
 class Exporting(ObservingTelemetry):
@@ -250,17 +252,17 @@ def _is_of_an_exporter(record: logging.LogRecord) -> bool:
 
 def _soften(record: logging.LogRecord) -> None:
     """Make one short warning of what an exporter has to say, without keys."""
-    text = _without_keys(" ".join(record.getMessage().split()))[:_LONGEST_WARNING]
+    text = _plain(record.getMessage())
     record.name, record.levelno, record.levelname = "agentws.telemetry", logging.WARNING, "WARNING"
     record.msg, record.args = f"Telemetry does not get through: {text}", None
     record.exc_info = record.exc_text = None
 
 
-def _without_keys(text: str) -> str:
-    key = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    return re.sub(
-        r"\?\S+", "?***", re.sub(r"//\S*@", "//***@", re.sub(key, "***", text, flags=re.I))
-    )
+def _plain(text: str) -> str:
+    """Return the beginning of a text on one line, without keys, credentials and queries."""
+    bare = _KEY.sub("***", " ".join(text.split()))
+    bare = re.sub(r"\?\S+", "?***", re.sub(r"//[^/\s]*@", "//***@", bare))
+    return bare[:_LONGEST_WARNING]
 
 
 def _application_insights(connection_string: str, resource: Resource) -> Backend:

@@ -95,12 +95,11 @@ def _is_connection_string(text: str) -> bool:
     endpoint = fields.get("ingestionendpoint")
     return (
         all(sign for _, sign, _ in pairs)
-        and _UUID.fullmatch(fields.get("instrumentationkey", "")) is not None
+        and bool(fields.get("instrumentationkey"))
         and (endpoint is None or _is_endpoint(endpoint))
     )
 
 
-_UUID: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 Endpoint = Annotated[
     str,
     _required(lambda url: not url or _is_endpoint(url), "be a URL such as http://localhost:4318"),
@@ -109,7 +108,7 @@ ConnectionString = Annotated[
     str,
     _required(
         lambda text: not text or _is_connection_string(text),
-        "look like InstrumentationKey=UUID;IngestionEndpoint=https://…",
+        "look like InstrumentationKey=…;IngestionEndpoint=https://…",
     ),
 ]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]

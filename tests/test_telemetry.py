@@ -551,6 +551,11 @@ async def test_nobody_else_is_asked_or_told(start: Start, tmp_path: Path) -> Non
             "telemetry.connection_string should look like",
         ),
         (
+            "APPLICATIONINSIGHTS_CONNECTION_STRING",
+            "InstrumentationKey=hunter2",
+            "telemetry is wrongly configured: Invalid instrumentation key",
+        ),
+        (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "localhost:4317",
             "telemetry.otlp_endpoint should be a URL",
@@ -576,6 +581,7 @@ async def test_a_mistake_is_one_sentence(
     assert complaint in told.decode()
     assert len(told.splitlines()) == 1
     assert KEY not in told.decode()
+    assert "hunter2" not in told.decode()
 
 
 # --- without any ---

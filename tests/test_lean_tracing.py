@@ -1,0 +1,152 @@
+"""Spans that cost little as long as nobody touches them."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from agentws.lean_tracing import EndedSpan, Ids, LeanTracer, WatchedProvider
+
+ATTRIBUTES = {"a": "b"}
+
+
+class Shelf(SpanProcessor):
+    """Keeps the SDK's spans that have ended."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keep one."""
+        self.spans.append(span)
+
+
+class Bench:
+    """A tracer, and what has become of its spans."""
+
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
+        ids = Ids()
+        self.whole = Shelf()
+        self.lean: list[EndedSpan] = []
+        self.provider = WatchedProvider(sampler, shutdown_on_exit=False, id_generator=ids)
+        self.provider.add_span_processor(self.whole)
+        self.provider.watched = False
+        self.tracer = LeanTracer(
+            self.provider, ids, self.provider.get_tracer("t"), self.lean.append
+        )
+
+    def start(self, parent: SpanContext | None = None) -> Span:
+        """Start a span."""
+        context = set_span_in_context(NonRecordingSpan(parent)) if parent else None
+        return self.tracer.start_span("name", context, SpanKind.SERVER, ATTRIBUTES)
+
+
+def test_a_span_that_nobody_touches_is_told_as_it_began() -> None:
+    bench = Bench()
+    span = bench.start()
+    assert span.is_recording()
+    span.end()
+    span.end()
+    assert not span.is_recording()
+    (ended,) = bench.lean
+    assert bench.whole.spans == []
+    assert (ended.name, ended.kind, ended.attributes) == ("name", SpanKind.SERVER, ATTRIBUTES)
+    assert (ended.trace_id, ended.span_id) == span.get_span_context()[:2]
+    assert ended.parent is None
+    assert 0 < ended.started_at <= ended.ended_at
+    assert span.get_span_context().trace_flags.sampled
+
+
+def test_a_span_that_is_touched_is_the_sdks_under_the_same_ids() -> None:
+    bench = Bench()
+    span = bench.start()
+    span.set_attribute("c", 1)
+    span.set_attributes({"d": 2})
+    span.add_event("event")
+    span.add_link(SpanContext(3, 4, is_remote=True))
+    span.update_name("other")
+    span.set_status(Status(StatusCode.ERROR))
+    span.record_exception(ValueError("text"))
+    span.end()
+    span.set_attribute("late", 1)
+    span.end()
+    assert bench.lean == []
+    (whole,) = bench.whole.spans
+    assert whole.context == span.get_span_context()
+    assert dict(whole.attributes or {}) == {"a": "b", "c": 1, "d": 2}
+    assert (whole.name, whole.status.status_code) == ("other", StatusCode.ERROR)
+    assert [event.name for event in whole.events] == ["event", "exception"]
+    assert len(whole.links) == 1
+
+
+@pytest.mark.parametrize("touched", [False, True])
+@pytest.mark.parametrize("flags", [0x01, 0x03])
+def test_a_span_has_its_parents_trace(touched: bool, flags: int) -> None:
+    bench = Bench()
+    parent = SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(flags))
+    span = bench.start(parent)
+    if touched:
+        span.set_attribute("c", 1)
+    span.end()
+    ended: Any = (*bench.lean, *bench.whole.spans)[0]
+    assert ended.parent == parent
+    assert span.get_span_context().trace_id == 5
+    assert span.get_span_context().trace_flags == flags
+
+
+def test_ids_are_random_again_after_a_span_was_touched() -> None:
+    bench = Bench()
+    bench.start().set_attribute("c", 1)
+    contexts = [bench.start().get_span_context() for _ in range(100)]
+    assert len({context.span_id for context in contexts}) == 100
+    assert len({context.trace_id for context in contexts}) == 100
+
+
+def test_a_span_that_is_not_sampled_is_told_nowhere() -> None:
+    bench = Bench(ALWAYS_OFF)
+    span = bench.start()
+    span.end()
+    assert not span.is_recording()
+    assert (bench.lean, bench.whole.spans) == ([], [])
+
+
+def test_whoever_wants_to_see_every_span_sees_the_sdks() -> None:
+    bench = Bench()
+    other = Shelf()
+    bench.provider.add_span_processor(other)
+    bench.start().end()
+    assert len(other.spans) == len(bench.whole.spans) == 1
+    assert bench.lean == []
+
+
+def test_an_ended_span_can_be_read_as_one_of_the_sdks() -> None:
+    bench = Bench()
+    span = bench.start()
+    span.end()
+    resource, scope = Resource({"service.name": "s"}), InstrumentationScope("scope")
+    readable = bench.lean[0].readable(resource, scope)
+    assert readable.context is not None
+    assert readable.context[:2] == span.get_span_context()[:2]
+    assert (readable.resource, readable.instrumentation_scope) == (resource, scope)
+    assert dict(readable.attributes or {}) == ATTRIBUTES
+    assert readable.kind is SpanKind.SERVER
+
+
+def test_the_sdk_makes_the_spans_that_are_made_current_at_once() -> None:
+    bench = Bench()
+    with bench.tracer.start_as_current_span("name"):
+        pass
+    assert len(bench.whole.spans) == 1
