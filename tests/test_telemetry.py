@@ -19,6 +19,7 @@ from opentelemetry import baggage, trace
 
 from agentws import Agent, InvocationContext
 from tests.conftest import Client, LogLines, Serve
+from tests.processes import ROOT, Daemon
 from tests.receivers import (
     KEY,
     Receiver,
@@ -27,7 +28,6 @@ from tests.receivers import (
     otlp_over_grpc,
     otlp_over_http,
 )
-from tests.test_daemon import ROOT, Daemon
 
 PREFIX = "azure.ai.agentserver.invocations_ws."
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
