@@ -88,7 +88,14 @@ class Invocation:
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
         timer = self._arm_timeout() if self._settings.timeout else None
         try:
-            result = None if self._stop else await self._call(agent, payload)
+            result = None
+            if self._stop is None:
+                assert agent.invoke is not None
+                answer = agent.invoke(payload, self._context)
+                if agent.streams:
+                    await self._write_stream(cast(AsyncGenerator[Any, None], answer))
+                else:
+                    result = encode(await cast(Awaitable[Any], answer))
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
             if _is_destroyed(error):
                 raise
@@ -178,14 +185,6 @@ class Invocation:
         )
         loop = asyncio.get_running_loop()
         return loop.call_later(self._settings.timeout, self.stop, reason)
-
-    async def _call(self, agent: Agent, payload: Any) -> bytes | None:
-        assert agent.invoke is not None
-        answer = agent.invoke(payload, self._context)
-        if agent.streams:
-            await self._write_stream(cast(AsyncGenerator[Any, None], answer))
-            return None
-        return encode(await cast(Awaitable[Any], answer))
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest listener (§5)."""
