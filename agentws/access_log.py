@@ -1,10 +1,11 @@
 """One log line for every HTTP answer."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from agentws.handshake import REQUEST_ID
 
@@ -31,3 +32,16 @@ class AccessLogger(AbstractAccessLogger):
                 "request_id": request.get(REQUEST_ID),
             },
         )
+
+
+class ServerLogger(logging.LoggerAdapter[logging.Logger]):
+    """What else aiohttp has to say of requests.
+
+    It would log one that is malformed as an error of ours, with a traceback and the bytes that
+    were sent, which may hold a key; the access log has told of its 400.
+    """
+
+    def exception(self, msg: object, *args: object, **options: Any) -> None:
+        """Log an exception unless a peer's bytes alone are to blame."""
+        if not isinstance(options.get("exc_info"), HttpProcessingError):
+            super().exception(msg, *args, **options)

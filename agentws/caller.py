@@ -20,6 +20,19 @@ _MOST_BAGGAGE: Final = 8192
 """Bytes of baggage (W3C Baggage §3.3.2); more is no baggage, and nothing to be read through."""
 
 
+class Identity(Struct, frozen=True):
+    """What a caller that had to prove itself has proved."""
+
+    subject: str | None = None
+    """Whom its token names (`sub`); None for an API key, which names a service, not a user."""
+    concealed: str = ""
+    """The query parameter that may hold a credential, which is no business of a handler's."""
+
+
+IDENTITY: Final = web.RequestKey("identity", Identity)
+"""Who was let in; absent where the door is open to all."""
+
+
 class Caller(Struct):
     """The sender of one HTTP request, or of all messages on one socket."""
 
@@ -38,7 +51,7 @@ class Caller(Struct):
 
     @property
     def owner(self) -> str | None:
-        """To whom the caller's invocations belong (§5): a user, or nobody."""
+        """To whom the caller's invocations belong (§5): a token's subject, a user, or nobody."""
         return self.user_id
 
     def context(self, invocation_id: str, session_id: str) -> InvocationContext:
@@ -66,12 +79,16 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 def read_caller(request: web.BaseRequest, transport: Transport, request_id: str) -> Caller:
-    """Read who calls from the headers and the query of a request or handshake."""
+    """Read who calls from the headers and the query of a request or handshake.
+
+    Who came with a token is the user that it names, whatever the headers say.
+    """
     headers = request.headers
+    identity = request.get(IDENTITY, _ANYBODY)
     return Caller(
         transport=transport,
         request_id=request_id,
-        user_id=headers.get("x-agent-user-id") or None,
+        user_id=identity.subject or headers.get("x-agent-user-id") or None,
         call_id=headers.get("x-agent-foundry-call-id") or None,
         client_headers=_read_only(
             {
@@ -80,7 +97,9 @@ def read_caller(request: web.BaseRequest, transport: Transport, request_id: str)
                 if name.lower().startswith("x-client-")
             }
         ),
-        query=_read_only(dict(request.query)),
+        query=_read_only(
+            {name: value for name, value in request.query.items() if name != identity.concealed}
+        ),
         trace=read_trace(headers),
     )
 
@@ -113,4 +132,5 @@ def _read_only(values: dict[str, str]) -> Mapping[str, str]:
     return MappingProxyType(values) if values else _NOTHING
 
 
+_ANYBODY: Final = Identity()
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

@@ -140,7 +140,9 @@ def _variables(environ: Mapping[str, str]) -> dict[str, object]:
     ours = {name for name in environ if re.match("AGENTWS_.*__", name, re.I) and environ[name]}
     for name in sorted(ours):
         _require_known(name, keys, "environment: variable")
-    return {keys[name]: OPTIONS[keys[name]].parsed(environ[name]) for name in ours}
+    values = {keys[name]: OPTIONS[keys[name]].parsed(environ[name]) for name in ours}
+    # A list of nothing is as empty as a variable: it must not take away the keys of the file.
+    return {key: value for key, value in values.items() if value != ()}
 
 
 def _platform(environ: Mapping[str, str]) -> dict[str, object]:

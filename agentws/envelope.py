@@ -2,10 +2,11 @@
 
 import logging
 import platform
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from agentws import __version__
 from agentws.handshake import (
@@ -32,6 +33,9 @@ _HEADERS: Final = {
 }
 _RETRY_AFTER: Final = "1"
 """Seconds after which a refused client may try again."""
+
+_CHALLENGE: Final = 'Bearer realm="agentws"'
+"""How a refused caller may come in (RFC 6750 §3); an API key may be sent in the same way."""
 
 _CLIENT_LEFT: Final = 499
 """The status in the access log where nobody is there any more to read an answer; nginx's."""
@@ -71,23 +75,35 @@ def encoded_response(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, and turn every error into the envelope of §6."""
-    name_request(request)
-    try:
-        return await handler(request)
-    except InvocationError as error:
+def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middleware:
+    """Return what names a request, admits it, and turns every error into the envelope of §6.
+
+    One middleware for all, as each takes memory for as long as a socket is open.
+    """
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        name_request(request)
+        try:
+            await admit(request)
+            return await handler(request)
+        except AgentAnswer as own:
+            raise own.response from None
+        except Exception as error:
+            return _answer_to(error, request)
+
+    return answer
+
+
+def _answer_to(error: Exception, request: web.Request) -> web.Response:
+    if isinstance(error, InvocationError):
         return error_response(error)
-    except AgentAnswer as answer:
-        raise answer.response from None
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         return _translated(error)
-    except Exception as error:
-        if request.transport is None:
-            return web.Response(status=_CLIENT_LEFT)
-        _logger.error("A request failed", exc_info=error)
-        return error_response(InvocationError("internal_error", "Internal server error"))
+    if request.transport is None:
+        return web.Response(status=_CLIENT_LEFT)
+    _logger.error("A request failed", exc_info=error)
+    return error_response(InvocationError("internal_error", "Internal server error"))
 
 
 async def meet_expectation(request: web.BaseRequest) -> web.StreamResponse | None:
@@ -109,6 +125,8 @@ def error_response(error: InvocationError) -> web.Response:
     response.headers[ERROR_SOURCE_HEADER] = error_source(error)
     if error.status in (429, 503):
         response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+    if error.status == 401:
+        response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
     if isinstance(error, UnreadableBody):
         response.force_close()
     if isinstance(error, UpgradeRequired):

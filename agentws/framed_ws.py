@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 
 from agentws.caller import Caller, message_trace, read_caller
 from agentws.connections import INSTANT, LAST_TYPES, Connection, ConnectionRegistry, accept
-from agentws.handshake import REQUEST_ID, SESSION_ID, require_upgrade, socket_session
+from agentws.handshake import REQUEST_ID, SESSION_ID, socket_session
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
 from agentws.outbox import Outbox
@@ -340,10 +340,9 @@ class FramedEndpoint:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Accept a socket and serve it.
 
-        Raises `InvocationError` (`upgrade_required`, `invalid_request`, `shutting_down`,
-        `too_many_connections`) before any upgrade.
+        Raises `InvocationError` (`invalid_request`, `shutting_down`, `too_many_connections`) before
+        any upgrade.
         """
-        require_upgrade(request)
         session_id = request[SESSION_ID] = socket_session(request, self._session_id)
         caller = read_caller(request, "websocket", request[REQUEST_ID])
         caller.max_running = self._settings.max_invocations_per_connection

@@ -3,22 +3,24 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
 from opentelemetry import metrics, trace
 
-from agentws.access_log import AccessLogger
+from agentws.access_log import AccessLogger, ServerLogger
+from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
 from agentws.connections import ConnectionRegistry
 from agentws.cors import allow_origins
-from agentws.envelope import add_headers, answer_errors, meet_expectation
+from agentws.envelope import add_headers, answering_errors, meet_expectation
 from agentws.framed_ws import FramedEndpoint
 from agentws.handler import Agent, Served
 from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
 from agentws.raw_ws import RawEndpoint
-from agentws.service_api import ServiceApi
+from agentws.service_api import PROBES, ServiceApi
 from agentws.settings import Settings
 from agentws.stores import Store
 from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
@@ -41,6 +43,9 @@ _LINGER: Final = 1.0
 
 _BACKLOG: Final = 1024
 
+_FRAMED: Final = "/invocations_ws/ws"
+_RAW: Final = "/invocations_ws"
+
 
 class BindError(Exception):
     """The address cannot be listened on; the text is one sentence that says why."""
@@ -59,6 +64,12 @@ class Server:
         self._draining = False
         self._agent = served if isinstance(served, Agent) else Agent()
         self._telemetry = _telemetry(settings)
+        self._access = AccessControl(
+            settings.auth,
+            cors_origins=settings.http.cors_origins,
+            probes=PROBES,
+            sockets={_FRAMED, _RAW},
+        )
         self._registry = ConnectionRegistry(
             settings.websocket.max_connections, self._telemetry.metrics
         )
@@ -80,6 +91,7 @@ class Server:
             self._application(),
             access_log_class=AccessLogger,
             access_log=AccessLogger.LOGGER if settings.server.access_log else None,
+            logger=ServerLogger(_logger),
             keepalive_timeout=settings.http.keepalive_timeout,
             lingering_time=_LINGER,
             handler_cancellation=True,  # a client that leaves is a lost listener, at once (§5)
@@ -90,6 +102,11 @@ class Server:
     def port(self) -> int:
         """The TCP port that is listened on."""
         return int(self._runner.addresses[0][1])
+
+    @property
+    def routes(self) -> Iterable[web.AbstractRoute]:
+        """The routes that are served."""
+        return self._runner.app.router.routes()
 
     async def start(self) -> None:
         """Bind, open the store, run the agent's startup handler, listen.
@@ -105,6 +122,7 @@ class Server:
                 sock.close()
             await self._store.close()
             raise
+        self._access.open()
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
@@ -135,6 +153,7 @@ class Server:
         for task in late:
             task.cancel()
         await self._runner.cleanup()
+        self._access.close()
         await self._store.close()
         elapsed = asyncio.get_running_loop().time() - closing_since
         await self._telemetry.close(CLOSING_TIME - elapsed)
@@ -153,7 +172,7 @@ class Server:
         return "healthy" if self._store.available else "unavailable"
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[answer_errors])
+        app = web.Application(middlewares=[answering_errors(self._access.admit)])
         app.on_response_prepare.append(add_headers)
         api = self._class_api or HttpApi(self._table, self._agent.openapi, self._settings)
         framed = FramedEndpoint(
@@ -163,9 +182,9 @@ class Server:
             session_id=self._settings.agent.session_id,
         )
         routes = [*ServiceApi(self._health).routes(), *api.routes()]
-        routes.append(web.get("/invocations_ws/ws", framed.serve))
+        routes.append(web.get(_FRAMED, framed.serve))
         if endpoint := self._raw or (framed if self._agent.invoke is not None else None):
-            routes.append(web.get("/invocations_ws", endpoint.serve))
+            routes.append(web.get(_RAW, endpoint.serve))
         for route in routes:
             route.kwargs["expect_handler"] = meet_expectation
         app.add_routes(routes)

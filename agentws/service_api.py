@@ -1,11 +1,15 @@
 """Probes for whoever runs the daemon, documents for whoever writes a client."""
 
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 
 from agentws import asyncapi
 from agentws.envelope import json_response
+
+PROBES: Final = frozenset({"/readiness", "/liveness"})
+"""What is answered to anybody."""
 
 
 class ServiceApi:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, cast, get_origin
 from urllib.parse import urlsplit
@@ -51,6 +52,27 @@ def _required(test: Callable[[str], object], wish: str) -> AfterValidator:
         return value
 
     return AfterValidator(tested)
+
+
+def _with_those_in_files(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace `file:PATH` by the lines of that file, so that secrets need be nowhere else."""
+    found: list[str] = []
+    for secret in secrets:
+        path = secret.removeprefix("file:")
+        found += [secret] if path == secret else _lines(Path(path))
+    return tuple(found)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except OSError as error:
+        raise ValueError(f"should name a file to read, but {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"should name a file in UTF-8, unlike {path}") from error
+    if not any(lines):  # a door with no key would be open
+        raise ValueError(f"should name a file with a key on each line, but {path} has none")
+    return [line for line in lines if line]
 
 
 def _log_format() -> str:
@@ -109,6 +131,23 @@ ConnectionString = Annotated[
     _required(
         lambda text: not text or _is_connection_string(text),
         "look like InstrumentationKey=…;IngestionEndpoint=https://…",
+    ),
+]
+Secrets = Annotated[Texts, AfterValidator(_with_those_in_files)]
+_SCHEME: Final = r"[a-z][a-z0-9+.-]*://"
+_HOST: Final = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?"
+Origin = Annotated[
+    str,
+    _required(
+        re.compile(rf"\*|{_SCHEME}{_HOST}", re.I).fullmatch,
+        "be an origin such as https://app.example, or *",
+    ),
+]
+OriginPattern = Annotated[
+    str,
+    _required(
+        re.compile(rf"\*|{_SCHEME}(\*\.)?{_HOST}", re.I).fullmatch,
+        "be an origin such as https://app.example or https://*.app.example, or *",
     ),
 ]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
@@ -216,7 +255,7 @@ class HttpSettings(Section):
         "Seconds of silence until an event stream gets a comment line; 0 for none.",
         platform="SSE_KEEPALIVE_INTERVAL",
     )
-    cors_origins: Texts = _option((), "Origins whose pages may call over HTTP.")
+    cors_origins: tuple[Origin, ...] = _option((), "Origins whose pages may call over HTTP.")
 
 
 class InvocationsSettings(Section):
@@ -250,8 +289,10 @@ class StoreSettings(Section):
 class AuthSettings(Section):
     """Who may call."""
 
-    api_keys: Texts = _option(
-        (), "Keys that open the door; with none, and no jwt_issuer, it is open.", redact=_stars
+    api_keys: Secrets = _option(
+        (),
+        "Keys, or file:PATH with one a line; with none, and no jwt_issuer, the door is open.",
+        redact=_stars,
     )
     jwt_issuer: str = _option("", "Issuer of tokens; needs jwt_audience and jwks_url.")
     jwt_audience: str = _option("", "Audience that tokens are made out to.")
@@ -261,7 +302,7 @@ class AuthSettings(Section):
     query_parameter: str = _option(
         "", "Query parameter in which browsers may send key or token on a handshake."
     )
-    allowed_origins: Texts = _option(
+    allowed_origins: tuple[OriginPattern, ...] = _option(
         (), "Origins that browsers may call from, besides the same one and http.cors_origins."
     )
 

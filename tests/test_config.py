@@ -177,6 +177,49 @@ def test_everything_is_frozen() -> None:
     assert hash(loaded.settings)
 
 
+# Keys in files
+
+
+def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
+    secrets = tmp_path / "keys"
+    secrets.write_text("one\n\n  two, too \r\n")
+    loaded = load(environ={"AGENTWS_AUTH__API_KEYS": f"zero,file:{secrets}"})
+    assert loaded.settings.auth.api_keys == ("zero", "one", "two, too")
+    file = tmp_path / "config.toml"
+    file.write_text(f'[auth]\napi_keys = ["file:{secrets}"]')
+    assert load(file, environ={}).settings.auth.api_keys == ("one", "two, too")
+
+
+@pytest.mark.parametrize(
+    ("content", "wish"),
+    [
+        (None, "name a file to read, but {path}: No such file or directory"),
+        (b"", "name a file with a key on each line, but {path} has none"),
+        (b" \n\n", "name a file with a key on each line, but {path} has none"),
+        (b"hunter2\xff", "name a file in UTF-8, unlike {path}"),
+    ],
+)
+def test_a_file_without_keys_opens_no_door(
+    tmp_path: Path, content: bytes | None, wish: str
+) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as refusal:
+        load(environ={"AGENTWS_AUTH__API_KEYS": f"file:{path}"})
+    told = f"environment AGENTWS_AUTH__API_KEYS: auth.api_keys should {wish.format(path=path)}"
+    assert str(refusal.value) == told
+
+
+@pytest.mark.parametrize("text", [",", " ", " , ,"])
+def test_a_variable_of_nothing_takes_no_keys_away(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[auth]\napi_keys = ["one"]')
+    loaded = load(file, environ={"AGENTWS_AUTH__API_KEYS": text})
+    assert loaded.settings.auth.api_keys == ("one",)
+    assert loaded.origins["auth.api_keys"] == str(file)
+
+
 # The example file
 
 
@@ -256,6 +299,12 @@ def test_platform_variable(key: str, variable: str) -> None:
         ("AGENTWS_STORE__URL", "rediss://cache:6380/1", "store.url", "rediss://cache:6380/1"),
         ("AGENTWS_AUTH__API_KEYS", "one, two,,", "auth.api_keys", ("one", "two")),
         ("AGENTWS_HTTP__CORS_ORIGINS", "https://a.example", "http.cors_origins", None),
+        (
+            "AGENTWS_AUTH__ALLOWED_ORIGINS",
+            "https://*.a.example, http://localhost:3000, http://[::1]:80,*",
+            "auth.allowed_origins",
+            ("https://*.a.example", "http://localhost:3000", "http://[::1]:80", "*"),
+        ),
         ("AGENTWS_TELEMETRY__SAMPLING_RATIO", "0.25", "telemetry.sampling_ratio", 0.25),
         ("AGENTWS_AGENT__SESSION_ID", "a.b:c-d_e", "agent.session_id", "a.b:c-d_e"),
     ],
@@ -411,6 +460,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("agent.session_id", "..", "be 1 to 256 characters"),
         ("agent.session_id", "x" * 257, "be 1 to 256 characters"),
         ("auth.jwks_url", "file:///etc/passwd", "begin with http:// or https://"),
+        ("auth.allowed_origins", "app.example", "be an origin such as https://app.example"),
+        ("auth.allowed_origins", "https://app.example/", "be an origin such as"),
+        ("auth.allowed_origins", "https://a.*.example", "be an origin such as"),
+        ("auth.allowed_origins", "https://*", "be an origin such as"),
+        ("auth.allowed_origins", "null", "be an origin such as"),
+        ("http.cors_origins", "app.example", "be an origin such as https://app.example, or *"),
+        ("http.cors_origins", "https://*.example", "be an origin such as"),
         ("telemetry.sampling_ratio", "1.1", "be less than or equal to 1"),
         ("telemetry.sampling_ratio", "-1", "be greater than or equal to 0"),
         ("telemetry.sampling_ratio", "nan", "be"),

@@ -141,7 +141,7 @@ def test_the_picture_shows_the_life_of_an_invocation() -> None:
 
 
 def test_its_links_lead_somewhere() -> None:
-    for document in ("README.md", "CONTRIBUTING.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text()):
             assert link.startswith("https://") or (ROOT / link).exists(), link
 
