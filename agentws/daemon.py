@@ -15,6 +15,7 @@ from agentws import logs
 from agentws.handler import Served
 from agentws.server import Server, StartupError
 from agentws.settings import Settings
+from agentws.stalls import StallWatch
 
 _logger: Final = logging.getLogger("agentws.daemon")
 
@@ -61,8 +62,9 @@ async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int
         _logger.error("%s", error, exc_info=error.__cause__)
         return 1
     gc.freeze()  # what is there now stays: the collector need not look at it again
-    await stopping
-    await server.drain()
+    with StallWatch():
+        await stopping
+        await server.drain()
     return 0
 
 

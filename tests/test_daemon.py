@@ -421,3 +421,35 @@ async def test_probes_answer_while_it_runs(start: Start) -> None:
                 assert answer.status == 200
     line = await daemon.line(logger="agentws.access")
     assert (line["method"], line["path"], line["status"]) == ("GET", "/readiness", 200)
+
+
+# --- stalls -----------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_blocks_the_loop_is_told(start: Start) -> None:
+    source = """\
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        time.sleep(1.5)
+        return payload
+    """
+    daemon = await (await start(source)).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        line = await daemon.line(logger="agentws.stalls")
+        assert line["level"] == "WARNING"
+        assert line["blocked_by"].endswith("agent.py:9 in invoke")
+        assert line["stack"][0] == line["blocked_by"]
+        assert (await client.receive())["type"] == "result"
+
+
+async def test_a_process_that_was_stopped_blames_nobody(start: Start) -> None:
+    daemon = await (await start(ECHO)).listening()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="ping"))["type"] == "pong"
+        daemon.send(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        daemon.send(signal.SIGCONT)
+        assert (await client.ask(action="ping"))["type"] == "pong"
+    daemon.send(signal.SIGTERM)
+    assert "agentws.stalls" not in {line["logger"] for line in await daemon.rest()}
