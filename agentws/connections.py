@@ -30,6 +30,9 @@ LAST_TYPES: Final = {WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsg
 INSTANT: Final = 1e-9
 """A time-out that lets `receive` return what is there, and nothing that is yet to come."""
 
+READ_BURST: Final = 32
+"""How many messages of one socket are read before others have their turn."""
+
 ErrorCode = Literal[
     "internal_error",
     "slow_client",

@@ -51,10 +51,10 @@ _CODES: Final = {
 
 
 class UnreadableBody(InvocationError):
-    """A body that breaks off or is not encoded as it says; the connection cannot be used on."""
+    """A body that does not come whole, or not as it says; the connection cannot be used on."""
 
-    def __init__(self) -> None:
-        super().__init__("invalid_request", "The body is not encoded as it says")
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid_request", message)
 
 
 class AgentAnswer(Exception):

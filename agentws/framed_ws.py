@@ -15,7 +15,14 @@ from msgspec import UNSET, Raw
 from opentelemetry.context import Context
 
 from agentws.caller import Caller, message_trace, read_caller
-from agentws.connections import INSTANT, LAST_TYPES, Connection, ConnectionRegistry, accept
+from agentws.connections import (
+    INSTANT,
+    LAST_TYPES,
+    READ_BURST,
+    Connection,
+    ConnectionRegistry,
+    accept,
+)
 from agentws.handshake import REQUEST_ID, SESSION_ID, socket_session
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
@@ -44,8 +51,8 @@ from agentws.protocol import (
 from agentws.settings import WebSocketSettings
 from agentws.stores import Log
 
-READ_BURST: Final = 256
-"""How many messages of one socket are read before others have their turn."""
+MOST_SET_ASIDE: Final = 1024
+"""How many messages are saved from a connection that may be lost meanwhile."""
 
 MOST_WAITING_ACTIONS: Final = 1024
 """How many actions of one socket may wait for their answers, where handlers take their time."""
@@ -168,11 +175,12 @@ class FramedSocket:
             if self._set_aside:
                 await asyncio.sleep(0)
                 return
-            while True:
+            while len(self._set_aside) < MOST_SET_ASIDE:
                 message = await self._ws.receive(INSTANT)
                 self._set_aside.append(message)
                 if message.type in LAST_TYPES:
                     return
+            await asyncio.sleep(0)
 
     def _act_on_the_rest(self) -> None:
         """Act on the messages that arrived before the connection was lost."""

@@ -1,5 +1,6 @@
 """HTTP over the invocation table: invoke, poll, attach, cancel (§6)."""
 
+import asyncio
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -24,6 +25,9 @@ from agentws.sse import EventStream
 
 MOST_COLLECTED: Final = 64 * 1024**2
 """Bytes of a stream that are held together for a client that wants one JSON array."""
+
+BODY_TIME: Final = 300.0
+"""Seconds within which a body has to come: who sends a byte now and then is not waited for."""
 
 _SEQUENCE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _RESPOND_ASYNC: Final = "respond-async"  # RFC 7240 §4.1
@@ -142,20 +146,23 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """Read the body, at most `limit` bytes of it.
 
     Raises `InvocationError`: `payload_too_large`, before the first byte where the length is told,
-    and `invalid_request` when it cannot be decompressed.
+    and `invalid_request` when it cannot be decompressed or takes longer than `BODY_TIME`.
     """
     too_large = InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
     if (request.content_length or 0) > limit:
         raise too_large
     body = bytearray()
     try:
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > limit:
-                raise too_large
+        async with asyncio.timeout(BODY_TIME):
+            async for part in request.content.iter_any():
+                body += part
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        raise UnreadableBody(f"The body did not come within {BODY_TIME:g} s") from error
     except web.RequestPayloadError as error:
         request.content.feed_eof()  # aiohttp would read on, fail again, and log that as ours
-        raise UnreadableBody from error
+        raise UnreadableBody("The body is not encoded as it says") from error
     return bytes(body)
 
 

@@ -13,6 +13,7 @@ from agentws.caller import read_caller
 from agentws.connections import (
     INSTANT,
     LAST_TYPES,
+    READ_BURST,
     Connection,
     ConnectionRegistry,
     Ending,
@@ -32,9 +33,11 @@ class RawWebSocket(web.WebSocketResponse):
     """aiohttp's socket, which sends with a deadline and knows who closed it."""
 
     connection: Connection
+    _burst = 0
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         """Receive the next message; the last one is noted for the log line."""
+        await self._take_turns()  # before a message is taken, as a cancellation would lose it
         message = await super().receive(timeout)
         if message.type in LAST_TYPES:
             self.connection.note_last(message)
@@ -79,7 +82,16 @@ class RawWebSocket(web.WebSocketResponse):
 
     async def pong(self, message: bytes = b"") -> None:
         """Send a pong."""
+        await self._take_turns()  # aiohttp answers all pings that have come within one `receive`
         await self._in_time(super().pong(message))
+
+    async def _take_turns(self) -> None:
+        """Let others have their turn now and then, as messages that wait are returned at once."""
+        self._burst += 1
+        if self._burst >= READ_BURST:
+            self._burst = 0
+            with self.connection.reading_held():  # its end would lose what was received already
+                await asyncio.sleep(0)
 
     async def _in_time(self, sending: Awaitable[None]) -> None:
         with self.connection.watching():

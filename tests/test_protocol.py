@@ -1,6 +1,8 @@
 """The wire: what is read from it, what is refused and how, and what is written to it."""
 
+import contextlib
 import dataclasses
+import gc
 import json
 import re
 import string
@@ -722,6 +724,40 @@ def test_sources_do_not_make_the_same_ids() -> None:
 
 
 # Payloads over HTTP
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ('{"action":"invoke","payload":[%s0]}' % ("[]," * 100_000), True),
+        ('{"action":"invoke","payload":[%s]}' % ("[]," * 100_000), False),
+        ('{"action":"invoke","session_id":5,"payload":[%s0]}' % ("[]," * 100_000), False),
+    ],
+)
+def test_no_garbage_is_collected_while_a_large_text_is_decoded(text: str, good: bool) -> None:
+    collections: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        with contextlib.nullcontext() if good else pytest.raises(BadFrame):
+            decode_frame(text)
+        while_decoding = len(collections)
+    finally:
+        gc.callbacks.remove(note)
+    assert while_decoding <= 2  # one may begin once it is on again
+    assert gc.isenabled()
+
+
+def test_garbage_collection_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        decode_payload(b"[%b]" % (b" " * 100_000))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_an_empty_body_is_an_empty_object() -> None:
