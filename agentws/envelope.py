@@ -100,7 +100,7 @@ def _answer_to(error: Exception, request: web.Request) -> web.Response:
         return error_response(error)
     if isinstance(error, web.HTTPException):
         return _translated(error)
-    if request.transport is None:
+    if request.transport is None or request.transport.is_closing():
         return web.Response(status=_CLIENT_LEFT)
     _logger.error("A request failed", exc_info=error)
     return error_response(InvocationError("internal_error", "Internal server error"))
