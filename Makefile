@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image-test lint types bench format release-check clean
+.PHONY: help run test image-test lint types bench soak release-check format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ types: .venv/.dev ## Check types
 
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
+
+soak: .venv/.dev ## Keep up a mixed load, ARGS="--seconds 60", and fail if anything grew
+	$(BIN)/python -m bench.soak $(ARGS)
 
 release-check: .venv/.release ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist

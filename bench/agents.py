@@ -1,5 +1,6 @@
 """The agents that are served while measuring. They do nothing, so that the daemon is measured."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
@@ -25,3 +26,14 @@ async def stream_at_length(payload: int, _context: object) -> AsyncGenerator[dic
     """Yield as many small chunks as asked for."""
     for _ in range(payload):
         yield {"token": TOKEN}
+
+
+async def mixed(payload: Any, _context: object) -> AsyncGenerator[Any, None]:
+    """Stream what the soak asks for: so many chunks of so many characters, or none in an hour."""
+    if payload["chunks"] is None:
+        await asyncio.sleep(3600)
+        return
+    for number in range(1, payload["chunks"] + 1):
+        yield {"number": number, "text": "x" * payload.get("size", 4)}
+        if number % 10 == 0:
+            await asyncio.sleep(0.001)

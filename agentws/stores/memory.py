@@ -34,6 +34,10 @@ class MemoryStore:
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._sweep: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """Return how many invocations are held, running and ended."""
+        return len(self._entries)
+
     @property
     def available(self) -> bool:
         """See `Store.available`."""
