@@ -146,7 +146,7 @@ class FramedSocket:
 
     async def _read(self) -> WSMessage:
         """Act on messages until one ends the socket; return that one."""
-        burst = 0
+        burst, begun_at = 0, self._outbox.written_at
         while True:
             message = self._set_aside.pop(0) if self._set_aside else await self._ws.receive()
             match message.type:
@@ -159,10 +159,14 @@ class FramedSocket:
                 case _:
                     return message
             burst += 1
-            if burst >= READ_BURST or self._outbox.backed_up or self._has_many_actions:
-                burst = 0
+            if self._outbox.backed_up or self._has_many_actions:
                 await self._let_others_have_their_turn()
                 await self._outbox.room()
+            elif burst >= READ_BURST:
+                # What was written since they were counted from, was written in others' turns.
+                if self._outbox.written_at == begun_at:
+                    await self._let_others_have_their_turn()
+                burst, begun_at = 0, self._outbox.written_at
 
     async def _let_others_have_their_turn(self) -> None:
         """Wait for a turn of the event loop, without losing what was received already (§3).

@@ -46,11 +46,16 @@ def given_id(name: str, value: str | None) -> str | None:
 class IdSource:
     """Makes new identifiers: UUIDs, version 4 (RFC 9562 §5.4), that nobody can guess.
 
-    It asks the kernel for the randomness of many at a time; where system calls are dear, such as
-    in sandboxes, one for each would be a fifth of the cost of an invocation.
+    It makes many at a time, digit by digit: for the first of all, then for the second. It asks the
+    kernel for the randomness of all of them, because where system calls are dear, such as in
+    sandboxes, one for each would be a fifth of the cost of an invocation.
     """
 
     BATCH: Final = 256
+
+    # The 4 is the version, the "a" has the bits of the variant.
+    _FORM: Final = b"xxxxxxxx-xxxx-4xxx-axxx-xxxxxxxxxxxx"
+    _RANDOM: Final = tuple(place for place, sign in enumerate(_FORM) if sign == ord("x"))
 
     def __init__(self) -> None:
         self._unused: list[str] = []
@@ -58,11 +63,17 @@ class IdSource:
     def __call__(self) -> str:
         """Return a new identifier."""
         if not self._unused:
-            digits = os.urandom(15 * self.BATCH).hex()
-            self._unused = [digits[at : at + 30] for at in range(0, len(digits), 30)]
-        some = self._unused.pop()
-        # The 4 is the version, the "a" has the bits of the variant.
-        return f"{some[:8]}-{some[8:12]}-4{some[12:15]}-a{some[15:18]}-{some[18:]}"
+            self._unused = self._make()
+        return self._unused.pop()
+
+    def _make(self) -> list[str]:
+        width, count = len(self._FORM), len(self._RANDOM)
+        digits = os.urandom(count * self.BATCH // 2).hex().encode()
+        text = bytearray(self._FORM * self.BATCH)
+        for number, place in enumerate(self._RANDOM):
+            text[place::width] = digits[number::count]
+        ids = text.decode()
+        return [ids[at : at + width] for at in range(0, len(ids), width)]
 
 
 def new_id() -> str:

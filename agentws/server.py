@@ -147,6 +147,7 @@ class Server:
         closing = {
             asyncio.create_task(self._registry.close_all()),
             asyncio.create_task(self._shut_agent_down()),
+            asyncio.create_task(self._store.close()),
         }
         patience = CLOSING_TIME - 2 * _LAST_REQUESTS - self._telemetry.patience
         _, late = await asyncio.wait(closing, timeout=patience)
@@ -154,7 +155,6 @@ class Server:
             task.cancel()
         await self._runner.cleanup()
         self._access.close()
-        await self._store.close()
         elapsed = asyncio.get_running_loop().time() - closing_since
         await self._telemetry.close(CLOSING_TIME - elapsed)
         return all_ended and not late
