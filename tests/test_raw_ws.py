@@ -758,7 +758,7 @@ async def test_a_client_that_does_not_read_is_aborted(serve: Serve, log_lines: L
         peer.stop_reading()
         started = seconds()
         assert await ending(log_lines) == (1006, "slow_client")
-        assert seconds() - started >= 0.3
+        assert seconds() - started >= 0.29  # clocks differ in their last digits
     assert isinstance(fault[0], ConnectionError)
     assert not faults(log_lines)
 
