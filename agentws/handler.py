@@ -44,7 +44,7 @@ class InvocationContext(Struct, frozen=True):
     query: Mapping[str, str] = {}
     """The query parameters of the request or handshake."""
     user_id: str | None = None
-    """`x-agent-user-id`, where the caller sent one."""
+    """The subject of the caller's token, else its `x-agent-user-id`, where it sent one."""
     call_id: str | None = None
     """`x-agent-foundry-call-id`, where the caller sent one."""
     request_id: str = ""

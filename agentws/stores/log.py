@@ -98,7 +98,7 @@ class Log:
         """Why the invocation was not taken on, where it was not."""
         self._chunks = list(chunks)
         self._dropped = 0  # chunks at the head of the list that are no longer held
-        self._held = sum(map(len, chunks))
+        self._held = sum(map(len, chunks)) if chunks else 0
         self.written = self._held
         """How many bytes were appended, held or not."""
         self._replay_bytes = replay_bytes
