@@ -7,7 +7,9 @@ end can be bounded by no time of ours.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from os import environ
 from typing import Any, Final
 
@@ -15,8 +17,22 @@ from msgspec import Struct
 
 _logger: Final = logging.getLogger("agentws.telemetry")
 
-THREAD: Final = "agentws-export"
-"""How the names of the threads begin, by which their log lines are told from others."""
+_exporting: Final[ContextVar[bool]] = ContextVar("exporting", default=False)
+
+
+def is_exporting() -> bool:
+    """Tell whether this thread exports, and logs what comes of that."""
+    return _exporting.get()
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Have this thread be known for one that exports."""
+    token = _exporting.set(True)
+    try:
+        yield
+    finally:
+        _exporting.reset(token)
 
 
 class Limits(Struct, frozen=True):
@@ -63,7 +79,9 @@ class ExportQueue:
         self._records: deque[Any] = deque()
         self._due = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"{THREAD} {name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"agentws-export {name}", daemon=True
+        )
         self._thread.start()
 
     def put(self, record: Any) -> None:
@@ -86,6 +104,10 @@ class ExportQueue:
         self._thread.join(seconds)
 
     def _run(self) -> None:
+        with exporting():
+            self._send_all()
+
+    def _send_all(self) -> None:
         while not self._closed:
             self._due.wait(self._limits.delay)
             self._due.clear()

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from os import environ
 from typing import Any, Final, TypeVar
 
@@ -22,8 +21,10 @@ from opentelemetry._logs import set_logger_provider
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc_logs
 from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc_metrics
+from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_spans
 from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
 from opentelemetry.exporter.otlp.proto.http import metric_exporter as http_metrics
+from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_spans
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk._logs import (
@@ -34,18 +35,21 @@ from opentelemetry.sdk._logs import (
 )
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, ExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from agentws import __version__
-from agentws.export_queue import THREAD, ExportQueue, Limits
-from agentws.lean_tracing import EndedSpan, Ids, LeanTracer, WatchedProvider
+from agentws.export_queue import ExportQueue, Limits, exporting, is_exporting
+from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
 from agentws.logs import InvocationFilter
-from agentws.otlp import GrpcSpanExporter, HttpSpanExporter, encoder
 from agentws.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
 
@@ -54,8 +58,6 @@ Exporter = TypeVar("Exporter")
 _SCOPE: Final = InstrumentationScope("agentws", __version__)
 
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
-
-_EXPORT_THREADS: Final = (THREAD, "OtelPeriodicExportingMetricReader")
 
 _WARNING_PAUSE: Final = 60.0
 """Seconds between two warnings of a backend that is in trouble."""
@@ -78,7 +80,7 @@ class Backend(Struct, frozen=True):
     """One place where telemetry goes."""
 
     name: str
-    spans: Callable[[Sequence[Any]], SpanExportResult]
+    spans: SpanExporter
     records: LogRecordExporter
     metrics: MetricExporter
 
@@ -92,9 +94,9 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
     resource = _resource(agent)
     try:
         if settings.connection_string:
-            backends.append(_application_insights(settings.connection_string, resource))
+            backends.append(_application_insights(settings.connection_string))
         if settings.otlp_endpoint:
-            backends.append(_collector(settings.otlp_endpoint, resource))
+            backends.append(_collector(settings.otlp_endpoint))
         return Exporting(backends, resource, _sampler(settings), agent)
     except TelemetryError:
         raise
@@ -111,18 +113,20 @@ class Exporting(ObservingTelemetry):
         self,
         backends: Sequence[Backend],
         resource: Resource,
-        sampler: ParentBased | None,
+        sampler: Sampler,
         agent: AgentSettings,
     ) -> None:
-        spans = [_queue_of_spans(backend) for backend in backends]
+        spans = [_queue_of_spans(backend, resource) for backend in backends]
         records = [_queue_of_records(backend) for backend in backends]
         self._queues = [*spans, *records]
-        self._readers = [PeriodicExportingMetricReader(backend.metrics) for backend in backends]
+        self._readers = [_MetricReader(backend.metrics) for backend in backends]
         meters = MeterProvider(
             self._readers, resource, shutdown_on_exit=False, exemplar_filter=_exemplars()
         )
-        ids = Ids()
-        tracers = WatchedProvider(sampler, resource, shutdown_on_exit=False, id_generator=ids)
+        decisions = Decisions(sampler)
+        tracers = WatchedProvider(
+            decisions, resource, shutdown_on_exit=False, id_generator=decisions
+        )
         tracers.add_span_processor(QueuedSpans(spans))
         tracers.watched = False
         loggers = LoggerProvider(resource, shutdown_on_exit=False)
@@ -131,7 +135,7 @@ class Exporting(ObservingTelemetry):
         self._handler = _log_handler(loggers)
         tracer = tracers.get_tracer(_SCOPE.name, _SCOPE.version)
         meter = meters.get_meter(_SCOPE.name, _SCOPE.version)
-        super().__init__(LeanTracer(tracers, ids, tracer, _putter(spans)), meter, agent)
+        super().__init__(LeanTracer(tracers, decisions, tracer, _putter(spans)), meter, agent)
         self._count_losses(meter)
         _offer_to_agent(tracers, meters, loggers)
 
@@ -157,6 +161,17 @@ class Exporting(ObservingTelemetry):
         meter.create_observable_counter(
             "agentws.telemetry.lost", [observe], "{record}", "Spans and log records not exported"
         )
+
+
+class _MetricReader(PeriodicExportingMetricReader):
+    """The SDK's, whose thread is known for one that exports while it does."""
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **options: Any
+    ) -> None:
+        """See `MetricReader`, which has this overridden by whoever receives metrics."""
+        with exporting():
+            super()._receive_metrics(metrics_data, timeout_millis, **options)
 
 
 class QueuedSpans(SpanProcessor):
@@ -199,7 +214,10 @@ class QueuedRecords(LogRecordProcessor):
 
 
 class ExportersAside(logging.Filter):
-    """Keeps what the exporters say to themselves, but for one warning in a while."""
+    """Keeps what the exporters say to themselves, but for one warning in a while.
+
+    It has to be asked in the thread that writes the line, as the filter of a handler or logger is.
+    """
 
     def __init__(self, pause: float = _WARNING_PAUSE) -> None:
         super().__init__()
@@ -208,8 +226,8 @@ class ExportersAside(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let all lines of other threads through, and of theirs a warning now and then."""
-        if not _is_of_an_exporter(record):
+        """Let all other lines through, and of theirs a warning now and then."""
+        if not is_exporting():
             return True
         with self._lock:
             now = time.monotonic()
@@ -223,8 +241,8 @@ class ExportersAside(logging.Filter):
 class _Others(logging.Filter):
     """Lets through what does not come of exporting, which would otherwise go on for ever."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _is_of_an_exporter(record)
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the signature is given
+        return not is_exporting()
 
 
 class _Message(logging.Formatter):
@@ -246,10 +264,6 @@ def _putter(queues: Sequence[ExportQueue]) -> Callable[[object], None]:
     return put
 
 
-def _is_of_an_exporter(record: logging.LogRecord) -> bool:
-    return (record.threadName or "").startswith(_EXPORT_THREADS)
-
-
 def _soften(record: logging.LogRecord) -> None:
     """Make one short warning of what an exporter has to say, without keys."""
     text = _plain(record.getMessage())
@@ -265,7 +279,7 @@ def _plain(text: str) -> str:
     return bare[:_LONGEST_WARNING]
 
 
-def _application_insights(connection_string: str, resource: Resource) -> Backend:
+def _application_insights(connection_string: str) -> Backend:
     environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
     from azure.monitor.opentelemetry.exporter import (
         AzureMonitorLogExporter,
@@ -279,26 +293,18 @@ def _application_insights(connection_string: str, resource: Resource) -> Backend
         "disable_offline_storage": True,  # what waits, waits in the queue, which is bounded
         "max_envelopes_per_second": 0,  # every span leaves
     }
-    exporter = AzureMonitorTraceExporter(**options)
-
-    def export(spans: Sequence[Any]) -> SpanExportResult:
-        whole = [it.readable(resource, _SCOPE) if isinstance(it, EndedSpan) else it for it in spans]
-        return exporter.export(whole)
-
     return Backend(
         "Application Insights",
-        export,
+        AzureMonitorTraceExporter(**options),
         AzureMonitorLogExporter(**options),
         AzureMonitorMetricExporter(**options),
     )
 
 
-def _collector(endpoint: str, resource: Resource) -> Backend:
-    encode = encoder(resource, _SCOPE)
-    over_http, over_grpc = partial(HttpSpanExporter, encode), partial(GrpcSpanExporter, encode)
+def _collector(endpoint: str) -> Backend:
     return Backend(
         "OTLP",
-        _of_protocol("TRACES", over_http, over_grpc, endpoint).export,
+        _of_protocol("TRACES", http_spans.OTLPSpanExporter, grpc_spans.OTLPSpanExporter, endpoint),
         _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
         _of_protocol(
             "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
@@ -326,9 +332,10 @@ def _of_protocol(
             )
 
 
-def _queue_of_spans(backend: Backend) -> ExportQueue:
-    def export(spans: Sequence[Any]) -> bool:
-        return backend.spans(spans) is SpanExportResult.SUCCESS
+def _queue_of_spans(backend: Backend, resource: Resource) -> ExportQueue:
+    def export(spans: Sequence[EndedSpan | ReadableSpan]) -> bool:
+        whole = [it.readable(resource, _SCOPE) if isinstance(it, EndedSpan) else it for it in spans]
+        return backend.spans.export(whole) is SpanExportResult.SUCCESS
 
     return ExportQueue(f"{backend.name} spans", export, Limits.of("OTEL_BSP"))
 
@@ -340,10 +347,10 @@ def _queue_of_records(backend: Backend) -> ExportQueue:
     return ExportQueue(f"{backend.name} log records", export, Limits.of("OTEL_BLRP"))
 
 
-def _sampler(settings: TelemetrySettings) -> ParentBased | None:
-    """Return the sampler of the settings, None to have the SDK read `OTEL_TRACES_SAMPLER`."""
+def _sampler(settings: TelemetrySettings) -> Sampler:
+    """Return the sampler of the settings, or the one that `OTEL_TRACES_SAMPLER` names."""
     if environ.get("OTEL_TRACES_SAMPLER"):
-        return None
+        return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
     ratio = settings.sampling_ratio
     return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
 
@@ -373,7 +380,11 @@ def _offer_to_agent(
 
 
 def _in_a_thread(work: Callable[[float], object], argument: float) -> threading.Thread:
-    thread = threading.Thread(target=work, args=(argument,), name=f"{THREAD} end", daemon=True)
+    def run() -> None:
+        with exporting():
+            work(argument)
+
+    thread = threading.Thread(target=run, name="export end", daemon=True)
     thread.start()
     return thread
 

@@ -10,18 +10,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import time_ns
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from msgspec import Struct
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
+    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
@@ -35,7 +36,8 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import Attributes, AttributeValue
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_SAMPLED_AT_RANDOM: Final = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
+_FLAGS: Final = [TraceFlags(flags) for flags in range(4)]
+"""All combinations of `SAMPLED` and `RANDOM_TRACE_ID`, made once."""
 
 
 class EndedSpan(Struct, frozen=True, gc=False):
@@ -66,30 +68,56 @@ class EndedSpan(Struct, frozen=True, gc=False):
         )
 
 
-class Ids(RandomIdGenerator):
-    """Random ids, but for a span that has its own already."""
+class _Decided(NamedTuple):
+    """What was settled about a span before the SDK is asked to make it."""
 
-    def __init__(self) -> None:
-        self._given = threading.local()
+    context: SpanContext
+    sampled: SamplingResult
+
+
+class Decisions(RandomIdGenerator, Sampler):
+    """Decides each span once: its ids, and whether it is sampled.
+
+    The SDK's tracer takes both from here. It draws and decides anew, but for a span of which that
+    is settled already: another trace id would be another decision.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._settled = threading.local()
 
     @contextmanager
-    def given(self, context: SpanContext) -> Iterator[None]:
-        """Have the next span of this thread take these ids."""
-        self._given.context = context
+    def settled(self, context: SpanContext, sampled: SamplingResult) -> Iterator[None]:
+        """Have the next span that the SDK makes in this thread be that one."""
+        self._settled.span = _Decided(context, sampled)
         try:
             yield
         finally:
-            self._given.context = None
+            self._settled.span = None
+
+    def _given(self) -> _Decided | None:
+        return getattr(self._settled, "span", None)
 
     def generate_span_id(self) -> int:
-        """Return the id for a span."""
-        given = getattr(self._given, "context", None)
-        return super().generate_span_id() if given is None else int(given.span_id)
+        """See `IdGenerator`."""
+        given = self._given()
+        return super().generate_span_id() if given is None else given.context.span_id
 
     def generate_trace_id(self) -> int:
-        """Return the id for a trace."""
-        given = getattr(self._given, "context", None)
-        return super().generate_trace_id() if given is None else int(given.trace_id)
+        """See `IdGenerator`."""
+        given = self._given()
+        return super().generate_trace_id() if given is None else given.context.trace_id
+
+    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+        """See `Sampler`."""
+        given = self._given()
+        if given is None:
+            return self._sampler.should_sample(*arguments, **options)
+        return given.sampled
+
+    def get_description(self) -> str:
+        """See `Sampler`."""
+        return self._sampler.get_description()
 
 
 class WatchedProvider(TracerProvider):
@@ -109,13 +137,16 @@ class LeanTracer(Tracer):
     def __init__(
         self,
         provider: WatchedProvider,
-        ids: Ids,
+        decisions: Decisions,
         tracer: Tracer,
         ended: Callable[[EndedSpan], object],
     ) -> None:
-        """Make a tracer of `provider`, beside `tracer`, which makes the spans that are touched."""
+        """Make a tracer of `provider`, beside `tracer`, which makes the spans that are touched.
+
+        `decisions` is the provider's sampler and its source of ids.
+        """
         self._provider = provider
-        self._ids = ids
+        self._decisions = decisions
         self._tracer = tracer
         self._ended = ended
         self._lock = threading.Lock()
@@ -134,21 +165,32 @@ class LeanTracer(Tracer):
         """Start a span. Its attributes are texts, and must not change."""
         parent = get_current_span(context).get_span_context()
         known = parent if parent.is_valid else None
-        trace_id = self._ids.generate_trace_id() if known is None else known.trace_id
-        sampler = self._provider.sampler
-        sampled = sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        own, sampled = self._decide(known, context, name, kind, attributes, links)
+        if sampled.decision is Decision.DROP:
+            return NonRecordingSpan(own)
         plain = attributes is not None and len(attributes) == len(sampled.attributes) and not links
-        taken = sampled.decision is Decision.RECORD_AND_SAMPLE
-        if not (plain and taken) or self._provider.watched:
+        if plain and own.trace_flags.sampled and not self._provider.watched:
+            texts, began_at = cast(Mapping[str, str], attributes), start_time or time_ns()
+            return LeanSpan(self, name, context, own, known, kind, texts, sampled, began_at)
+        with self._decisions.settled(own, sampled):
             return self._tracer.start_span(
                 *(name, context, kind, attributes, links, start_time),
                 *(record_exception, set_status_on_exception),
             )
-        flags = _SAMPLED if known and not known.trace_flags.random_trace_id else _SAMPLED_AT_RANDOM
-        span_id = self._ids.generate_span_id()
-        own = SpanContext(trace_id, span_id, False, flags, sampled.trace_state)
-        texts = cast(Mapping[str, str], attributes)
-        return LeanSpan(self, name, context, own, known, kind, texts, start_time or time_ns())
+
+    def _decide(
+        self, parent: SpanContext | None, context: Context | None, *about: Any
+    ) -> tuple[SpanContext, SamplingResult]:
+        """Settle the ids of a span, and whether it is sampled."""
+        decisions = self._decisions
+        if parent is None:
+            trace_id, is_random = decisions.generate_trace_id(), True
+        else:
+            trace_id, is_random = parent.trace_id, parent.trace_flags.random_trace_id
+        sampled = decisions.should_sample(context, trace_id, *about)
+        flags = _FLAGS[(sampled.decision is Decision.RECORD_AND_SAMPLE) + 2 * is_random]
+        span_id = decisions.generate_span_id()
+        return SpanContext(trace_id, span_id, False, flags, sampled.trace_state), sampled
 
     def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
         """Have the SDK make a span."""
@@ -156,7 +198,7 @@ class LeanTracer(Tracer):
 
     def make_whole(self, span: "LeanSpan") -> Span:
         """Return the SDK's span in place of a lean one: the same at every call."""
-        with self._lock, self._ids.given(span.own):
+        with self._lock, self._decisions.settled(span.own, span.sampled):
             if span.whole is None:
                 span.whole = self._tracer.start_span(
                     span.name, span.around, span.kind, span.attributes, None, span.began_at
@@ -193,6 +235,7 @@ class LeanSpan(Span):
         "name",
         "own",
         "parent",
+        "sampled",
         "tracer",
         "whole",
     )
@@ -206,6 +249,7 @@ class LeanSpan(Span):
         parent: SpanContext | None,
         kind: SpanKind,
         attributes: Mapping[str, str],
+        sampled: SamplingResult,
         began_at: int,
     ) -> None:
         self.tracer = tracer
@@ -215,6 +259,7 @@ class LeanSpan(Span):
         self.parent = parent
         self.kind = kind
         self.attributes = attributes
+        self.sampled = sampled
         self.began_at = began_at
         self.ended = False
         self.whole: Span | None = None

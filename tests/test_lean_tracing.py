@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -18,7 +24,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from agentws.lean_tracing import EndedSpan, Ids, LeanTracer, WatchedProvider
+from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
 
 ATTRIBUTES = {"a": "b"}
 
@@ -38,14 +44,14 @@ class Bench:
     """A tracer, and what has become of its spans."""
 
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
-        ids = Ids()
+        decisions = Decisions(sampler)
         self.whole = Shelf()
         self.lean: list[EndedSpan] = []
-        self.provider = WatchedProvider(sampler, shutdown_on_exit=False, id_generator=ids)
+        self.provider = WatchedProvider(decisions, shutdown_on_exit=False, id_generator=decisions)
         self.provider.add_span_processor(self.whole)
         self.provider.watched = False
         self.tracer = LeanTracer(
-            self.provider, ids, self.provider.get_tracer("t"), self.lean.append
+            self.provider, decisions, self.provider.get_tracer("t"), self.lean.append
         )
 
     def start(self, parent: SpanContext | None = None) -> Span:
@@ -121,6 +127,43 @@ def test_a_span_that_is_not_sampled_is_told_nowhere() -> None:
     span.end()
     assert not span.is_recording()
     assert (bench.lean, bench.whole.spans) == ([], [])
+
+
+class Every(Sampler):
+    """Decides the same of every span, and counts how often it is asked."""
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.asked = 0
+
+    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+        """See `Sampler`."""
+        self.asked += 1
+        return SamplingResult(self.decision, {"a": "b", "from": "sampler"})
+
+    def get_description(self) -> str:
+        """See `Sampler`."""
+        return "every"
+
+
+@pytest.mark.parametrize("sampler", [Every(decision) for decision in Decision])
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_sampler_is_asked_once(sampler: Every, touched: bool) -> None:
+    sampler.asked = 0
+    bench = Bench(sampler)
+    span = bench.start()
+    if touched:
+        span.set_attribute("c", 1)
+    span.end()
+    assert sampler.asked == 1
+    assert span.get_span_context().is_valid
+    assert span.get_span_context().trace_flags.sampled == (
+        sampler.decision is Decision.RECORD_AND_SAMPLE
+    )
+    for whole in bench.whole.spans:
+        assert whole.context == span.get_span_context()
+        assert (whole.attributes or {})["from"] == "sampler"
+    assert len(bench.whole.spans) == (sampler.decision is not Decision.DROP)
 
 
 def test_whoever_wants_to_see_every_span_sees_the_sdks() -> None:
