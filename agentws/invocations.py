@@ -5,7 +5,8 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from opentelemetry.context import Context, attach
@@ -13,6 +14,7 @@ from opentelemetry.context import Context, attach
 from agentws.caller import Caller
 from agentws.handler import Agent, ContextHandler, InvocationContext
 from agentws.log_reader import LogReader
+from agentws.own_task import is_destroyed, run_apart
 from agentws.protocol import (
     IdSource,
     InvocationError,
@@ -22,7 +24,7 @@ from agentws.protocol import (
     internal_error,
 )
 from agentws.settings import InvocationsSettings
-from agentws.stores import Log, Outcome, Snapshot, Store
+from agentws.stores import Log, Outcome, Snapshot, Store, already_exists
 from agentws.telemetry import Action, Operation, Telemetry
 
 _logger: Final = logging.getLogger("agentws.invocations")
@@ -40,25 +42,29 @@ Found = TypeVar("Found", Log, Snapshot)
 
 
 class Invocation:
-    """One run of the invoke handler, writing its log."""
+    """One run of the invoke handler, writing its log.
+
+    The handler has a task of its own, and nothing else runs in it: whatever the agent does to that
+    task, before, while or after the handler returns, the end is told by a callback.
+    """
 
     __slots__ = (
         "_claim_waiters",
         "_claimed",
         "_context",
         "_deadline",
+        "_loop",
         "_operation",
         "_runs",
         "_send_timeout",
         "_settings",
         "_stop",
         "_stopped_at",
+        "_task",
+        "_timer",
         "log",
-        "task",
+        "outcome",
     )
-
-    task: "asyncio.Task[None]"
-    """The task that runs it, from the claim of its id to the end of its log."""
 
     def __init__(
         self,
@@ -66,6 +72,7 @@ class Invocation:
         context: InvocationContext,
         operation: Operation,
         settings: InvocationsSettings,
+        loop: asyncio.AbstractEventLoop,
         *,
         send_timeout: float,
     ) -> None:
@@ -76,17 +83,31 @@ class Invocation:
         self._context = context
         self._operation = operation
         self._settings = settings
+        self._loop = loop
         self._send_timeout = send_timeout
+        self._task: asyncio.Task[None] | None = None
         self._runs = False
+        self.outcome: Outcome | None = None
+        """How the handler ended, where it has."""
         self._stop: InvocationError | None = None
         self._stopped_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None  # for `invocations.timeout`
         self._deadline: asyncio.TimerHandle | None = None  # for the first listener to come back
 
-    async def run(self, agent: Agent, payload: Any) -> Outcome:
-        """Call the handler and return how it ended. Raises nothing, whatever it does."""
+    def begin(
+        self, agent: Agent, payload: Any, on_outcome: Callable[["Invocation", Outcome], None]
+    ) -> None:
+        """Call the handler now that the id is claimed; `on_outcome` is called when it has ended."""
+        self.settle_claim()
+        self._task = self._loop.create_task(self._run(agent, payload))
+        self._task.add_done_callback(lambda _: on_outcome(self, self._conclude()))
+
+    async def _run(self, agent: Agent, payload: Any) -> None:
+        """Call the handler and note how it ended. Raises nothing, whatever it does."""
         self._runs = True
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
-        timer = self._arm_timeout() if self._settings.timeout else None
+        if self._settings.timeout:
+            self._timer = self._arm_timeout()
         try:
             result = None
             if self._stop is None:
@@ -97,17 +118,22 @@ class Invocation:
                 else:
                     result = encode(await cast(Awaitable[Any], answer))
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
-            if _is_destroyed(error):
+            if is_destroyed(error):
                 raise
-            return self._end(self._translate(error), cause=error)
+            self.outcome = self._end(self._translate(error), cause=error)
         else:
-            return self._end(self._stop, result)
+            self.outcome = self._end(self._stop, result)
         finally:
             self._runs = False
+
+    def _conclude(self) -> Outcome:
+        """Return how the handler ended, now that its task has."""
+        for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
-            if self._deadline is not None:
-                self._deadline.cancel()
+        if self.outcome is None:  # its task was cancelled before it had begun
+            return self._end(self._translate(asyncio.CancelledError()))
+        return self.outcome
 
     def settle_claim(self) -> None:
         """Take note that the store has taken the id, or refused it."""
@@ -124,6 +150,7 @@ class Invocation:
 
     def refuse(self, reason: InvocationError) -> None:
         """End what was never taken on."""
+        self.settle_claim()
         self.log.refuse(reason)
         self._operation.refuse(reason)
 
@@ -144,20 +171,20 @@ class Invocation:
         Asking again within `cancel_grace` changes nothing, so that its clean-up is left alone;
         asking later interrupts it once more. The first reason stays.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._stop is None:
             self._stop = reason
         elif now < self._stopped_at + self._settings.cancel_grace:
             return
         self._stopped_at = now
-        # Only the handler is interrupted, neither the claim of the id nor what follows the end.
-        if self._runs:
-            self.task.cancel()
+        if self._runs and self._task is not None:  # before that it would never be called
+            self._task.cancel()
 
     async def cancel(self) -> bool:
         """Stop at the client's wish; tell whether the handler ended within `cancel_grace`."""
         self.stop(InvocationError("cancelled", "The invocation was cancelled"))
-        await asyncio.wait({self.task}, timeout=self._settings.cancel_grace)
+        with LogReader(self.log, _THE_END) as reader, contextlib.suppress(TimeoutError):
+            await reader.read(self._settings.cancel_grace)
         return self.log.ended
 
     def cancel_when_deserted(self) -> None:
@@ -173,8 +200,8 @@ class Invocation:
             self._deadline.cancel()
             self._deadline = None
         if not attended and not self.log.ended:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self._settings.disconnect_grace, self._stop_deserted)
+            grace = self._settings.disconnect_grace
+            self._deadline = self._loop.call_later(grace, self._stop_deserted)
 
     def _stop_deserted(self) -> None:
         self.stop(InvocationError("cancelled", "Nobody listened to the invocation any more"))
@@ -183,12 +210,11 @@ class Invocation:
         reason = InvocationError(
             "timeout", f"The invocation did not end within {self._settings.timeout:g} seconds"
         )
-        loop = asyncio.get_running_loop()
-        return loop.call_later(self._settings.timeout, self.stop, reason)
+        return self._loop.call_later(self._settings.timeout, self.stop, reason)
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest listener (§5)."""
-        log, clock = self.log, asyncio.get_running_loop().time
+        log, clock = self.log, self._loop.time
         breathed = float("-inf")
         async with contextlib.aclosing(generator):
             async for value in generator:
@@ -250,6 +276,7 @@ class InvocationTable:
         self._send_timeout = send_timeout
         self._live: dict[str, Invocation] = {}
         self._errands: set[asyncio.Task[bytes]] = set()
+        self._emptied: asyncio.Future[None] | None = None
         self._draining = False
         self._new_id = IdSource()
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
@@ -298,14 +325,40 @@ class InvocationTable:
             context,
             operation,
             self._settings,
+            self._loop,
             send_timeout=self._send_timeout,
         )
         self._live[record.invocation_id] = invocation
         caller.running += 1
+        invocation.log.on_end = partial(self._forget, record.invocation_id, caller)
         if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
             invocation.cancel_when_deserted()
-        invocation.task = self._loop.create_task(self._carry(invocation, payload, caller))
+        self._store.claim(
+            invocation.log, invocation.stop, partial(self._on_claimed, invocation, payload)
+        )
         return invocation
+
+    def _on_claimed(
+        self, invocation: Invocation, payload: Any, refusal: InvocationError | None
+    ) -> None:
+        """Run the handler, unless the store refuses the id."""
+        if refusal is None:
+            invocation.begin(self._agent, payload, self._on_outcome)
+        else:
+            invocation.refuse(refusal)
+
+    def _on_outcome(self, invocation: Invocation, outcome: Outcome) -> None:
+        """Have the log end and retained, unless it has ended already: lost, or given up."""
+        if not invocation.log.ended:
+            self._store.finish(invocation.log, outcome)
+
+    def _forget(self, invocation_id: str, caller: Caller) -> None:
+        """Count an invocation no longer among those that run."""
+        del self._live[invocation_id]
+        caller.running -= 1
+        if not self._live and self._emptied is not None:
+            self._emptied.set_result(None)
+            self._emptied = None
 
     # The verbs look for the invocation when they are called, not when they are awaited: what is
     # asked of a socket takes effect in its order, however long the store takes (§3).
@@ -430,22 +483,32 @@ class InvocationTable:
         self._draining = True
         await self._settle(grace)
         reason = InvocationError("shutting_down", "The server is shutting down")
-        for invocation in self._live.values():
+        for invocation in list(self._live.values()):
             invocation.stop(reason)
         for errand in self._errands:
             errand.cancel()
         await self._settle(patience)
-        for invocation in self._live.values():
+        stuck = list(self._live.values())
+        for invocation in stuck:
+            self._give_up(invocation, reason)
+        return not stuck and not self._errands
+
+    def _give_up(self, invocation: Invocation, reason: InvocationError) -> None:
+        if invocation.outcome is None:
             _logger.warning(
                 "Gave up on a handler that did not end when it was cancelled",
                 extra={"invocation_id": invocation.log.record.invocation_id},
             )
-            await self._store.finish(invocation.log, invocation.give_up(reason))
-        return not self._live and not self._errands
+        self._store.finish(invocation.log, invocation.outcome or invocation.give_up(reason))
 
     async def _settle(self, patience: float) -> None:
-        if tasks := self._errands.union(invocation.task for invocation in self._live.values()):
-            await asyncio.wait(tasks, timeout=patience)
+        """Wait until nothing runs, `patience` seconds at most."""
+        waiting: set[asyncio.Future[Any]] = set(self._errands)
+        if self._live:
+            self._emptied = self._loop.create_future()
+            waiting.add(self._emptied)
+        if waiting:
+            await asyncio.wait(waiting, timeout=patience)
 
     async def _run_errand(self, errand: Coroutine[Any, Any, bytes]) -> bytes:
         """Do something in a task of its own, which goes on although the client may leave."""
@@ -467,7 +530,7 @@ class InvocationTable:
         if self._draining:
             raise InvocationError("shutting_down", "The server is shutting down")
         if invocation_id in self._live:
-            raise InvocationError("already_exists", "An invocation with this id exists")
+            raise already_exists()
         if len(self._live) >= self._settings.max_running:
             raise InvocationError(
                 "too_many_invocations",
@@ -478,20 +541,6 @@ class InvocationTable:
                 "too_many_invocations",
                 f"This connection runs its limit of {caller.max_running} invocations",
             )
-
-    async def _carry(self, invocation: Invocation, payload: Any, caller: Caller) -> None:
-        """The life of an invocation: claim its id, run the handler, retain the log."""
-        log = invocation.log
-        try:
-            await self._store.claim(log, invocation.stop)
-            invocation.settle_claim()
-            await self._store.finish(log, await invocation.run(self._agent, payload))
-        except InvocationError as refusal:
-            invocation.refuse(refusal)
-        finally:
-            invocation.settle_claim()
-            del self._live[log.record.invocation_id]
-            caller.running -= 1
 
 
 def not_found() -> InvocationError:
@@ -519,30 +568,11 @@ async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
     Raises `InvocationError`: the handler's own, or `internal_error`.
     """
     try:
-        return encode(await handler(context))
-    except InvocationError:
+        return encode(await run_apart(handler(context)))
+    except (InvocationError, asyncio.CancelledError):  # whoever asked has left
         raise
     except BaseException as error:
-        if _is_destroyed(error):
-            raise
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        if is_destroyed(error):
             raise
         _logger.error("The agent's handler raised", exc_info=error)
         raise internal_error() from error
-
-
-def _is_destroyed(error: BaseException) -> bool:
-    """Tell whether the coroutine is being destroyed with its event loop, which no code survives.
-
-    A handler may raise `GeneratorExit` as well; then the loop runs.
-    """
-    return isinstance(error, GeneratorExit) and not _loop_runs()
-
-
-def _loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

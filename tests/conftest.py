@@ -16,7 +16,7 @@ from agentws.server import Server
 from agentws.settings import Settings
 from tests.redis_server import RedisServer, running_redis
 
-pytest_plugins = ["tests.processes"]
+pytest_plugins = ["tests.processes", "tests.replicas"]
 
 Frame = dict[str, Any]
 

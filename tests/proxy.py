@@ -1,4 +1,4 @@
-"""A proxy that gives connections to servers in turn, as gateways do."""
+"""Proxies: one that gives connections to servers in turn, as gateways do; one that can move."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -14,22 +14,52 @@ async def round_robin(servers: Sequence[Address]) -> AsyncIterator[Address]:
     targets = cycle(servers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward = await asyncio.open_connection("127.0.0.1", next(targets).port)
-        ways = [
-            asyncio.create_task(_copy(reader, onward[1])),
-            asyncio.create_task(_copy(onward[0], writer)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:  # one side has ended, so the other does
-            for way in ways:
-                way.cancel()
-            writer.close()
-            onward[1].transport.abort()
+        await _connect(reader, writer, next(targets))
 
     proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with proxy:
         yield Address(proxy.sockets[0].getsockname()[1])
+
+
+class Front:
+    """An address whose connections lead, from their beginning to their end, to one server."""
+
+    def __init__(self, target: Address) -> None:
+        self.target = target
+        self.port = 0
+        self.opened = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Lead a new connection to the target of the moment."""
+        self.opened += 1
+        await _connect(reader, writer, self.target)
+
+
+@asynccontextmanager
+async def fronted(target: Address) -> AsyncIterator[Front]:
+    """Listen on a port for a target that may be changed."""
+    front = Front(target)
+    proxy = await asyncio.start_server(front.serve, "127.0.0.1", 0)
+    front.port = proxy.sockets[0].getsockname()[1]
+    async with proxy:
+        yield front
+
+
+async def _connect(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address
+) -> None:
+    onward = await asyncio.open_connection("127.0.0.1", target.port)
+    ways = [
+        asyncio.create_task(_copy(reader, onward[1])),
+        asyncio.create_task(_copy(onward[0], writer)),
+    ]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:  # one side has ended, so the other does
+        for way in ways:
+            way.cancel()
+        writer.close()
+        onward[1].transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -233,7 +233,15 @@ async def test_what_is_no_redis_is_refused(start: Start) -> None:
         assert "store.url" in await refused(start, f"redis://127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("path", ["/99", "/name", "/?color=red", ":port", ":99999"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/99", "/name", ":port", ":99999"),
+        *("/?color=red", "/?protocol=3", "/?decode_responses=true", "/0?health_check_interval=1"),
+        *("/?socket_timeout=1", "/?db=x", "/?retry_on_timeout=1", "/?ssl_cert_reqs=none"),
+        *("/?ssl_ca_certs=/nowhere/ca.pem", "/?ssl_cert_reqs=nonsense"),
+    ],
+)
 async def test_a_wrong_address_is_refused(start: Start, redis: RedisServer, path: str) -> None:
     url = redis.url + path if path.startswith("/") else f"redis://user:secret@127.0.0.1{path}"
     line = await refused(start, url)

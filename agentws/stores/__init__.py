@@ -6,10 +6,24 @@ from typing import Protocol
 from agentws.protocol import InvocationError
 from agentws.stores.log import Follower, Log, Outcome, Snapshot
 
-__all__ = ["Follower", "Log", "Outcome", "Snapshot", "Stop", "Store", "StoreError"]
+__all__ = [
+    "Follower",
+    "Log",
+    "Outcome",
+    "Settled",
+    "Snapshot",
+    "Stop",
+    "Store",
+    "StoreError",
+    "already_exists",
+]
 
 Stop = Callable[[InvocationError], None]
 """Cancels an invocation, for the reason given."""
+
+
+Settled = Callable[[InvocationError | None], None]
+"""Told once whether an id was taken: None, or the reason why it was not."""
 
 
 class StoreError(Exception):
@@ -19,8 +33,9 @@ class StoreError(Exception):
 class Store(Protocol):
     """Keeps the log of every invocation while it runs and until its retention is over.
 
-    Where it is shared by several replicas, every method may raise `InvocationError` with
-    `store_unavailable`.
+    Where it is shared by several replicas, what is awaited may raise `InvocationError` with
+    `store_unavailable`. What begins and ends an invocation is not awaited, but told by callbacks:
+    a task that awaits can be cancelled, and whatever the agent does, the end is told.
     """
 
     @property
@@ -30,10 +45,11 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready, before anything else. Raises `StoreError`."""
 
-    async def claim(self, log: Log, stop: Stop) -> None:
+    def claim(self, log: Log, stop: Stop, on_settled: Settled) -> None:
         """Take on the log of a new invocation; `stop` is called when it is to be cancelled.
 
-        Raises `InvocationError` with `already_exists` when the id is taken.
+        `on_settled` is called now or later, with `already_exists` when the id is taken, or with
+        `store_unavailable`.
         """
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
@@ -42,10 +58,10 @@ class Store(Protocol):
     async def find(self, invocation_id: str) -> Log | None:
         """Return the log of an invocation, to be followed, or None."""
 
-    async def finish(self, log: Log, outcome: Outcome) -> None:
-        """End a log, unless it has ended, and retain it from now on for a limited time.
+    def finish(self, log: Log, outcome: Outcome) -> None:
+        """End a log that has not ended, and retain it from then on for a limited time.
 
-        When this returns, whoever looks the invocation up finds it ended.
+        It ends now or later: whoever is told of the end finds the invocation ended everywhere.
         """
 
     async def cancel(self, invocation_id: str) -> None:
@@ -53,3 +69,8 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release what the store holds outside of its logs."""
+
+
+def already_exists() -> InvocationError:
+    """Return the answer to an invoke whose id is taken (§5)."""
+    return InvocationError("already_exists", "An invocation with this id exists")

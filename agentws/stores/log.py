@@ -76,6 +76,7 @@ class Log:
         "last",
         "on_append",
         "on_attendance",
+        "on_end",
         "record",
         "refusal",
         "written",
@@ -94,6 +95,8 @@ class Log:
         """Called after each chunk, for whoever takes note of it without being a listener."""
         self.on_attendance: Callable[[bool], None] | None = None
         """Called with False when the last listener leaves, with True when one comes after that."""
+        self.on_end: Callable[[], None] | None = None
+        """Called once, when the log ends."""
         self.refusal: InvocationError | None = None
         """Why the invocation was not taken on, where it was not."""
         self._chunks = list(chunks)
@@ -193,7 +196,10 @@ class Log:
         """End the log: nothing more will be appended."""
         outcome.note(self.record)
         self.on_append = None
-        self.on_attendance = None  # it holds the invocation, which holds this log
+        on_end = self.on_end
+        self.on_attendance = self.on_end = None  # they hold the invocation, which holds this log
+        if on_end is not None:
+            on_end()
         for follower in self._followers:
             follower.rouse()
 

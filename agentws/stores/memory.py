@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from agentws.protocol import InvocationError, Record
-from agentws.stores import Stop
+from agentws.protocol import Record
+from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
 
 SWEEP_PAUSE: Final = 1.0
@@ -46,12 +46,14 @@ class MemoryStore:
     async def open(self) -> None:
         """See `Store.open`."""
 
-    async def claim(self, log: Log, _stop: Stop) -> None:
+    def claim(self, log: Log, _stop: Stop, on_settled: Settled) -> None:
         """See `Store.claim`."""
         if self._entries.setdefault(log.record.invocation_id, log) is not log:
             self._expire()
             if self._entries.setdefault(log.record.invocation_id, log) is not log:
-                raise InvocationError("already_exists", "An invocation with this id exists")
+                on_settled(already_exists())
+                return
+        on_settled(None)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
         """See `Store.look_up`."""
@@ -66,12 +68,9 @@ class MemoryStore:
             return Log(entry.record, chunks=entry.chunks, first=entry.first)
         return entry
 
-    async def finish(self, log: Log, outcome: Outcome) -> None:
+    def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
-        if not log.ended:
-            log.end(outcome)
-        if self._entries.get(log.record.invocation_id) is not log:  # given up, then ended after all
-            return
+        log.end(outcome)
         chunks = log.retained
         expires_at = time.monotonic() + self._retention
         kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)

@@ -68,16 +68,35 @@ def a_log(
 
 
 async def claim(store: Store, log: Log) -> list[InvocationError]:
-    """Let an invocation begin; return the list of the reasons for which it is to stop."""
+    """Let an invocation begin; return the list of the reasons for which it is to stop.
+
+    Raises the `InvocationError` with which its id is refused.
+    """
     reasons: list[InvocationError] = []
-    await store.claim(log, reasons.append)
+    settled: asyncio.Future[InvocationError | None] = asyncio.get_running_loop().create_future()
+    store.claim(log, reasons.append, settled.set_result)
+    if (refusal := await settled) is not None:
+        raise refusal
     return reasons
+
+
+async def finish(store: Store, log: Log, result: bytes | None = None) -> None:
+    """Let an invocation end well, and wait until that is told."""
+    await end(store, log, Outcome("completed", result))
+
+
+async def end(store: Store, log: Log, outcome: Outcome) -> None:
+    """Let an invocation end, and wait until that is told."""
+    told = asyncio.Event()
+    log.on_end = told.set
+    store.finish(log, outcome)
+    await told.wait()
 
 
 async def run(store: Store, log: Log, result: bytes | None = None) -> None:
     """Let an invocation begin and end."""
     await claim(store, log)
-    await store.finish(log, Outcome("completed", result))
+    await finish(store, log, result)
 
 
 async def found(store: Store, invocation_id: str = "i") -> Log:

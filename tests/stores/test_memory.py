@@ -4,9 +4,8 @@ import asyncio
 import gc
 import weakref
 
-from agentws.stores import Outcome
 from agentws.stores.memory import MemoryStore
-from tests.stores.conftest import PATIENCE, Reader, a_log, claim, gone, run
+from tests.stores.conftest import PATIENCE, Reader, a_log, claim, finish, gone, run
 
 
 class Witness(bytes):
@@ -45,7 +44,7 @@ async def test_the_oldest_is_the_one_that_ended_first() -> None:
     await claim(store, first)
     await run(store, a_log("b"))
     await run(store, a_log("c"))
-    await store.finish(first, Outcome("completed"))
+    await finish(store, first)
     assert await ids(store, "a", "b", "c") == ["a", "c"]
     await store.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from agentws.protocol import InvocationError, ReplayGap
 from agentws.stores import Outcome, Store
-from tests.stores.conftest import OpenStore, Reader, a_log, claim, found, gone, run
+from tests.stores.conftest import OpenStore, Reader, a_log, claim, end, finish, found, gone, run
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_running_log_is_followed(store: Store) -> None:
     await claim(store, log)
     reader = asyncio.create_task(Reader(await found(store)).read())
     log.append(b"2")
-    await store.finish(log, Outcome("completed"))
+    await finish(store, log)
     assert await reader == [b"1", b"2"]
 
 
@@ -81,7 +81,7 @@ async def test_a_log_is_followed_beyond_its_end(store: Store) -> None:
     log = a_log(chunks=[b"1", b"2"])
     await claim(store, log)
     reader = Reader(await found(store))
-    await store.finish(log, Outcome("completed"))
+    await finish(store, log)
     assert await reader.read() == [b"1", b"2"]
 
 
@@ -132,7 +132,7 @@ async def test_the_failure_of_an_ended_log_is_found(store: Store) -> None:
     log = a_log()
     await claim(store, log)
     error = InvocationError("quota", "No more", 429)
-    await store.finish(log, Outcome("failed", error=error))
+    await end(store, log, Outcome("failed", error=error))
     record = (await found(store)).record
     assert record.status == "failed"
     assert record.error is not None
@@ -179,7 +179,7 @@ async def test_a_running_log_is_found_however_long_it_runs(open_store: OpenStore
     await run(store, a_log())
     await gone(store)
     await assert_taken(store, "running")
-    await store.finish(running, Outcome("completed"))
+    await finish(store, running)
     assert (await found(store, "running")).ended  # its time has only begun
 
 

@@ -11,12 +11,12 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     InvalidResponse,
-    ReadOnlyError,
     ResponseError,
 )
 
 from agentws.stores import StoreError
 from agentws.stores.redis import scripts
+from agentws.stores.redis.line import will_pass
 from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe
 from agentws.stores.redis.terms import NEWS_PATIENCE, Terms
 
@@ -36,8 +36,9 @@ class Lease:
     def __init__(self, link: Link, terms: Terms) -> None:
         self.key = scripts.lease_key(terms.replica)
         self.session = b""
-        """What the key holds: the number of times that this replica had to begin anew."""
+        """What the key holds: how often this replica began anew, and when, by Redis's clock."""
         self._sessions = 0
+        self._must_begin = True
         self._link = link
         self._terms = terms
         self._pause = min(terms.lease / 4, NEWS_PATIENCE)
@@ -57,17 +58,14 @@ class Lease:
         """
         try:
             await self._link.load_scripts()
-            self._sessions += 1
-            self.session = b"%d" % self._sessions
-            await self._renew()
+            await self._begin_session()
             await self._undo_doubtful()
-        except ReadOnlyError:  # a fail-over is under way
-            raise
         except _REFUSALS as error:
+            if will_pass(error):
+                raise
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
-        except TypeError as error:  # only now does redis-py look at the query of the URL
-            raise StoreError(f"store.url has an unknown option: {error}") from error
         self._up_since = time.monotonic() - (await self._uptime() if self._sessions == 1 else 0.0)
+        self._must_begin = False
         self._link.raise_up()
 
     async def keep(self, on_beat: Callable[[bool], Awaitable[None]]) -> None:
@@ -96,6 +94,11 @@ class Lease:
         """Renew it at once: something shows that it is gone."""
         self._early.set()
 
+    def begin_anew(self) -> None:
+        """Begin another session soon: it may be another Redis that answers now, or an older one."""
+        self._must_begin = True
+        self._early.set()
+
     def doubt(self, undo: Sequence[bytes]) -> None:
         """Take note of a command to be sent in the next session.
 
@@ -116,19 +119,32 @@ class Lease:
         self._early.clear()
 
     async def _beat(self) -> bool:
-        """Renew the lease, in a new session if need be; tell whether it had run out."""
-        if self._link.up:
+        """Renew the lease, in a new session if need be; tell whether anything may be gone."""
+        was_up = self._link.up
+        if was_up and not self._must_begin:
             return not await self._renew()
         await self.take()
-        _logger.info("Redis answers")
+        if not was_up:
+            _logger.info("Redis answers")
         return True
 
+    async def _begin_session(self) -> None:
+        ((seconds, microseconds),) = await self._link.exchange((b"TIME",))
+        self._sessions += 1
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        session = b"%d:%d" % (self._sessions, now)
+        await self._set(session)
+        self.session = session  # not before: what is sent in a session must find it there
+
     async def _renew(self) -> bool:
-        """Set the key, and tell whether it was there."""
-        (before,) = await self._link.exchange(
-            (b"SET", self.key, self.session, b"PX", self._terms.lease_ms, b"GET")
-        )
-        return before is not None
+        """Set the key anew, and tell whether it was there."""
+        return await self._set(self.session) is not None
+
+    async def _set(self, session: bytes) -> object:
+        """Set the key, and return what it was."""
+        command = (b"SET", self.key, session, b"PX", self._terms.lease_ms, b"GET")
+        (before,) = await self._link.exchange(command)
+        return before
 
     async def _undo_doubtful(self) -> None:
         if self._doubtful:

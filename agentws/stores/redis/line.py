@@ -1,24 +1,58 @@
 """One connection to Redis."""
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+
+_PASSING: Final = (
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_PASSING_WORDS: Final = re.compile(
+    # A script's error begins with the place in the script (Redis 6).
+    "(^|-)(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\\b"
+)
+
+
+def will_pass(error: object) -> bool:
+    """Tell whether a reply says "not me" or "not now": a fail-over, a start, a Redis that is full.
+
+    https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
+    """
+    if isinstance(error, _PASSING):
+        return True
+    return isinstance(error, ResponseError) and _PASSING_WORDS.search(str(error)) is not None
 
 
 class Line:
     """Sends some commands at a time and reads their replies.
 
     After any trouble the connection is dropped, for nobody could tell to what the next reply on it
-    belongs; redis-py itself keeps one whose handshake was interrupted.
+    belongs; redis-py itself keeps one whose handshake was interrupted. So it is after a reply that
+    says "not me, not now": the next connection may lead to the Redis that has taken over.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, on_reopened: Callable[[], None]) -> None:
+        """`on_reopened` is called when a connection was cut and another one serves instead."""
         self._pool = pool
+        self._on_reopened = on_reopened
         self._connection: AbstractConnection | None = None
+        self._is_worn = False
 
     async def talk(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies, errors among them.
@@ -30,7 +64,13 @@ class Line:
         try:
             return await self._exchange(message, len(commands))
         except RedisConnectionError:
-            return await self._exchange(message, len(commands))
+            replies = await self._exchange(message, len(commands))
+            self._on_reopened()
+            return replies
+
+    def wear_out(self) -> None:
+        """Have a new connection opened for what is sent next."""
+        self._is_worn = True
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -39,14 +79,20 @@ class Line:
             await connection.disconnect(nowait=True)
 
     async def _exchange(self, message: bytes, count: int) -> list[Any]:
+        if self._is_worn:
+            await self.drop()
         if self._connection is None:
             self._connection = new_connection(self._pool)
+            self._is_worn = False
         try:
             await self._connection.send_packed_command(message)
-            return [await _reply(self._connection) for _ in range(count)]
+            replies = [await _reply(self._connection) for _ in range(count)]
         except BaseException:
             await self.drop()
             raise
+        if any(map(will_pass, replies)):
+            self.wear_out()
+        return replies
 
 
 def new_connection(pool: ConnectionPool) -> AbstractConnection:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -12,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from agentws.protocol import InvocationError
-from agentws.stores.redis.line import Line
+from agentws.stores.redis.line import Line, new_connection, will_pass
 from agentws.stores.redis.scripts import ALL, Script
 
 _logger: Final = logging.getLogger("agentws.store")
@@ -52,23 +54,22 @@ class Link:
     and whatever is asked for fails at once, until it is up again.
     """
 
-    def __init__(self, url: str, on_failure: Callable[[], None]) -> None:
-        """Prepare for `url`; `on_failure` is called each time that the link goes down.
+    def __init__(
+        self, url: str, on_failure: Callable[[], None], on_reopened: Callable[[], None]
+    ) -> None:
+        """Prepare for `url`.
 
-        Raises `ValueError` when the URL is malformed.
+        `on_failure` is called each time that the link goes down, `on_reopened` each time that a
+        connection was cut and another one serves instead: it may lead to another Redis.
+
+        Raises `ValueError` when the URL is malformed, or has options that are not for it to set.
         """
-        self.pool: ConnectionPool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=None,  # it would set a timer for each reply; ours is for all together
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self.pool = _pool(url)
         self.up = False
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
-        self._line = Line(self.pool)
-        self._direct_line = Line(self.pool)
+        self._line = Line(self.pool, on_reopened)
+        self._direct_line = Line(self.pool, on_reopened)
         self._queue: list[_Command] = []
         self._wanted = asyncio.Event()
         self._worker = asyncio.create_task(self._work())
@@ -129,6 +130,8 @@ class Link:
         """Take note that Redis does not answer."""
         if self.up:
             self.up = False
+            self._line.wear_out()  # the name may stand for another server by now
+            self._direct_line.wear_out()
             _logger.warning("Redis does not answer: %s", describe(error))
             self._on_failure()
         commands, self._queue = self._queue, []
@@ -175,8 +178,45 @@ class Link:
             _refuse(batch)
             raise
         else:
-            for command, reply in zip(batch, replies, strict=True):
-                _settle(command.reply, reply)
+            self._settle_all(batch, replies)
+
+    def _settle_all(self, batch: Sequence[_Command], replies: Sequence[Any]) -> None:
+        """Hand out replies; those that say "not me, not now" are no replies, but an outage."""
+        outage = next(filter(will_pass, replies), None)
+        for command, reply in zip(batch, replies, strict=True):
+            _settle(command.reply, Unavailable() if will_pass(reply) else reply)
+        if outage is not None:
+            self.fail(outage)
+
+
+_OPTIONS: Final = ("client_name", "db", "password", "socket_keepalive", "username")
+"""What a URL may set, besides `ssl_…`; most of the rest would be set against us."""
+
+_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
+
+def _pool(url: str) -> ConnectionPool:
+    """Return what makes connections. Raises `ValueError`."""
+    for option, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items():
+        if option not in _OPTIONS and not option.startswith("ssl_"):
+            known = ", ".join((*_OPTIONS, "ssl_…"))
+            raise ValueError(f"{option!r} is no option for it; these are: {known}")
+        if option in _FILES and not os.path.exists(values[0]):
+            raise ValueError(f"{option} names {values[0]!r}, which is not there")
+    pool: ConnectionPool = ConnectionPool.from_url(
+        url,
+        protocol=2,
+        socket_timeout=None,  # it would set a timer for each reply; ours is for all together
+        socket_connect_timeout=TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        new_connection(pool)
+    except TypeError as error:
+        raise ValueError("it has an option of TLS that is none, or not for redis://") from error
+    except RedisError as error:
+        raise ValueError(str(error)) from error
+    return pool
 
 
 def running(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> tuple[bytes, ...]:

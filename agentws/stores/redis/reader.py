@@ -66,6 +66,7 @@ class Reader:
             b"%d" % is_gone_too,
             self._terms.retention_ms,
             self._terms.linger_ms,
+            self._terms.lease_ms,
         )
         try:
             reply = await self._link.run(scripts.READ, keys, arguments)

@@ -5,10 +5,14 @@ chunks. All keys share a hash tag, and so a slot of a cluster: a script may then
 lease of whatever replica a record names. Redis 6.2 or newer.
 
 A writer is known by its *claim* (replica and number) and holds a *lease*, a key that expires unless
-the replica renews it; its value is the *session*, a number that grows each time the replica has to
-begin anew. Scripts write only for the claim that the record names and under the session of the
-day, so that whatever was sent in an earlier session and arrives late does nothing. All of them may
-be sent twice: a second time changes nothing.
+the replica renews it; its value is the *session*, which is another each time the replica has to
+begin anew, and tells when it began. Scripts write only for the claim that the record names and
+under the session of the day, so that whatever was sent in an earlier session and arrives late does
+nothing. All of them may be sent twice: a second time changes nothing.
+
+A record names the session in which its writer has last made sure of it. At the beginning of a
+session, a replica makes sure of all that it runs. So a running record of an earlier session is one
+that its replica does not run: Redis came back with data of some time ago.
 """
 
 from hashlib import sha1
@@ -79,33 +83,38 @@ CLAIM: Final = Script(
     + """
 local record, chunks, lease = KEYS[1], KEYS[2], KEYS[3]
 local claim, session, replica, ttl, birth, first, last = unpack(ARGV)
-if redis.call('GET', lease) ~= session then return 'unleased' end
-local known = redis.call('HMGET', record, 'claim', 'status', 'gone_at')
+if redis.call('GET', lease) ~= session then return {'unleased'} end
+local known = redis.call('HMGET', record, 'claim', 'status', 'gone_at', 'last')
 if known[1] == claim then
-    return known[2] == 'lost' and 'lost' or 'claimed'
+    if known[2] == 'lost' then return {'lost'} end
+    redis.call('HSET', record, 'session', session)
+    redis.call('PEXPIRE', record, ttl)
+    return {'claimed', known[4]}
 end
 if redis.call('EXISTS', record) == 1 and not (known[3] and tonumber(known[3]) <= now()) then
-    return 'taken'
+    return {'taken'}
 end
 redis.call('DEL', record, chunks)
-redis.call('HSET', record, 'claim', claim, 'replica', replica, 'status', 'running',
-    'record', birth, 'first', first, 'last', last)
+redis.call('HSET', record, 'claim', claim, 'replica', replica, 'session', session,
+    'status', 'running', 'record', birth, 'first', first, 'last', last)
 redis.call('PEXPIRE', record, ttl)
-return 'new'
+return {'new'}
 """
 )
-"""Take an id: `new`; `claimed` before by the same claim, which may be `lost`; or `taken`."""
+"""Take an id, or make sure of it: `new`; `claimed` before by the same claim, and the number of the
+last chunk written; `lost`; or `taken`."""
 
 WRITE: Final = Script(
     _NOW
     + """
 local record, chunks, lease = KEYS[1], KEYS[2], KEYS[3]
-local claim, session, news, ttl, first, last, data, final, result, retention = unpack(ARGV)
-local known = redis.call('HMGET', record, 'claim', 'status', 'last')
-if not known[1] then return 'gone' end
+local claim, session, news, ttl, after, first, last, data, final, result, retention = unpack(ARGV)
+local known = redis.call('HMGET', record, 'claim', 'status', 'last', 'session')
+if not known[1] then return 'doubtful' end
 if known[1] ~= claim or known[2] == 'lost' then return 'lost' end
 if known[2] == 'ended' then return 'written' end
 if redis.call('GET', lease) ~= session then return 'unleased' end
+if known[4] ~= session or tonumber(known[3]) < tonumber(after) then return 'doubtful' end
 if data ~= '' and tonumber(last) > tonumber(known[3]) then
     local id = last .. '-0'
     local answer = redis.pcall('XADD', chunks, id, 'chunks', data)
@@ -132,23 +141,29 @@ return 'written'
 )
 """Add chunks, drop those before `first`, and end the record if there is a final one.
 
-`written`; `gone` if there is no such record any more; `lost` if others have given the writer up;
-`unleased` if the replica must first renew its lease.
+`written`; `doubtful` if the writer must first make sure of the record, which is gone, or older than
+what was written to it; `lost` if others have given the writer up; `unleased` if the replica must
+first renew its lease. `after` is the number of the last chunk that was written.
 """
 
 READ: Final = Script(
     _MARK_LOST
     + """
 local record, chunks = KEYS[1], KEYS[2]
-local root, news, after, count, may_lose, also_gone, retention, linger = unpack(ARGV)
+local root, news, after, count, may_lose, also_gone, retention, linger, patience = unpack(ARGV)
 local function fields()
     return redis.call('HMGET', record, 'status', 'record', 'replica', 'first', 'last', 'result',
-        'lost_at', 'gone_at')
+        'lost_at', 'gone_at', 'session')
+end
+local function is_abandoned(replica, session)
+    local current = redis.call('GET', root .. 'lease:' .. (replica or ''))
+    if not current then return true end
+    local began = tonumber(current:match(':(%d+)$') or 0)
+    return current ~= session and began + tonumber(patience) <= now()
 end
 local found = fields()
 if not found[1] then return {} end
-if found[1] == 'running' and may_lose == '1'
-        and redis.call('EXISTS', root .. 'lease:' .. (found[3] or '')) == 0 then
+if found[1] == 'running' and may_lose == '1' and is_abandoned(found[3], found[9]) then
     mark_lost(record, chunks, news, retention, linger)
     found = fields()
 end
@@ -162,7 +177,8 @@ return {found, entries}
 )
 """Return what is known of an invocation, and the entries with chunks after a number.
 
-Where `may_lose` says so, a running one whose replica has no lease is marked as lost.
+Where `may_lose` says so, a running one is marked as lost whose replica has no lease, or has begun a
+session `patience` milliseconds ago and not made sure of it since.
 """
 
 LOSE: Final = Script(

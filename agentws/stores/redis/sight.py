@@ -51,7 +51,7 @@ def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | N
     if not reply:
         return None
     fields, entries = reply
-    status, birth, replica, first, last, result, lost_at, _ = fields
+    status, birth, replica, first, last, result, lost_at, *_ = fields
     try:
         record = _records.decode(birth)
         if record.invocation_id != invocation_id:

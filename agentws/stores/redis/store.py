@@ -11,10 +11,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from agentws.protocol import InvocationError, new_id
-from agentws.stores import Stop, StoreError
+from agentws.stores import Settled, Stop, StoreError, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
@@ -64,7 +65,7 @@ class RedisStore:
             send_timeout=send_timeout,
         )
         try:
-            self._link = Link(url, self._on_failure)
+            self._link = Link(url, self._on_failure, self._on_reopened)
         except ValueError as error:
             raise StoreError(f"store.url is malformed: {error}") from error
         self._lease = Lease(self._link, self._terms)
@@ -96,20 +97,25 @@ class RedisStore:
         self._start(self._lease.keep(self._on_beat))
         self._start(self._lease.watch(self._on_sleep))
 
-    async def claim(self, log: Log, stop: Stop) -> None:
+    def claim(self, log: Log, stop: Stop, on_settled: Settled) -> None:
         """See `Store.claim`."""
         if log.record.invocation_id in self._writers:  # it ended, and Redis does not know it yet
-            raise InvocationError("already_exists", "An invocation with this id exists")
+            on_settled(already_exists())
+            return
         self._claims += 1
         claim = f"{self._terms.replica}/{self._claims}".encode()
         parts = self._link, self._lease, self._terms
         writer = Writer(log, stop, claim, parts, self._on_released)
-        try:
-            await writer.take_id()
-        except Unheard:
-            self._lease.doubt(_release(writer.invocation_id, claim))
-            raise
-        self._writers[log.record.invocation_id] = writer
+        writer.take_id(partial(self._on_claim_settled, writer, on_settled))
+
+    def _on_claim_settled(
+        self, writer: Writer, on_settled: Settled, refusal: InvocationError | None
+    ) -> None:
+        if refusal is None:
+            self._writers[writer.invocation_id] = writer
+        elif isinstance(refusal, Unheard):
+            self._lease.doubt(_release(writer.invocation_id, writer.claim))
+        on_settled(refusal)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
         """See `Store.look_up`."""
@@ -129,14 +135,12 @@ class RedisStore:
             return self._mirrors.get(sight)
         return await self._reader.lay_out(sight)
 
-    async def finish(self, log: Log, outcome: Outcome) -> None:
+    def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
         writer = self._writers.get(log.record.invocation_id)
         if writer is not None and writer.log is log:
-            # Who is told of the end shall find it everywhere.
             writer.end(outcome)
-            await writer.released()
-        if not log.ended:
+        else:
             log.end(outcome)
 
     async def cancel(self, invocation_id: str) -> None:
@@ -145,7 +149,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        ended = [writer for writer in self._writers.values() if writer.log.ended]
+        ended = [writer for writer in self._writers.values() if writer.is_ending]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await asyncio.gather(*(writer.released() for writer in ended))
@@ -183,8 +187,12 @@ class RedisStore:
     def _on_failure(self) -> None:
         """Hold up no end for Redis, and look at once whether it was but a moment."""
         self._lease.renew_now()
-        for writer in self._writers.values():
+        for writer in list(self._writers.values()):
             writer.wait_no_longer()
+
+    def _on_reopened(self) -> None:
+        """Make sure of all that was written: who cuts connections may have forgotten something."""
+        self._lease.begin_anew()
 
     def _on_sleep(self) -> None:
         """Give up what runs here: others may have done so already."""

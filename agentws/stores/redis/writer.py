@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from agentws.protocol import InvocationError, encode
-from agentws.stores import Stop
+from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.lease import Lease
@@ -73,13 +73,13 @@ class Writer:
         self.stop = stop
         self._link, self._lease, self._terms = parts
         self._on_released = on_released
-        self._position = log.first - 1  # the number of the last chunk written
+        self._position = log.first - 1  # the number of the last chunk that Redis is known to have
         self._outcome: Outcome | None = None
         self._is_released = False
         self._waiter: asyncio.Future[None] | None = None
         self._busy = False
         self._rests = False  # since Redis refused to write, until the next try
-        self._is_gone = False  # the record vanished from Redis, and must be written anew
+        self._is_doubtful = False  # what Redis holds must be looked at, and written anew if need be
         self._guests: dict[str, Guest] = {}
         invocation_id = log.record.invocation_id
         self._keys = (
@@ -99,30 +99,53 @@ class Writer:
         """Whether it ended so long ago that nobody need know of it any more."""
         return self._outcome is not None and self._outcome.at + self._terms.retention < time.time()
 
-    async def take_id(self) -> None:
-        """Claim the id. Raises `InvocationError`: `already_exists` or `store_unavailable`."""
+    def take_id(self, on_settled: Settled) -> None:
+        """Claim the id. Where `on_settled` is told of `Unheard`, that may have been done or not."""
+        session = self._lease.session
         try:
-            reply = await self._send_claim()
-        except ResponseError as error:
-            if not is_wrong_type(error):
+            reply = self._send_claim()
+        except Unavailable as error:
+            on_settled(error)
+        else:
+            reply.add_done_callback(lambda done: self._on_taken(done, session, on_settled))
+
+    def _on_taken(self, done: "asyncio.Future[Any]", session: bytes, on_settled: Settled) -> None:
+        match done.exception():
+            case None if done.result() == [b"unleased"] and self._lease.session != session:
+                self.take_id(on_settled)
+            case None:
+                on_settled(self._refusal(done.result()))
+            case Unavailable() as error:
+                on_settled(error)
+            case ResponseError() as error if is_wrong_type(error):  # something that is not ours
+                on_settled(already_exists())
+            case error:
                 _logger.error("Redis refused to claim an id: %s", error)
-                raise Unavailable from None
-            reply = b"taken"  # by something that is not ours
-        if reply == b"unleased":
-            self._lease.renew_now()
-            raise Unavailable
-        if reply not in (b"new", b"claimed"):
-            raise InvocationError("already_exists", "An invocation with this id exists")
-        self.log.on_append = self.go_on
-        self.go_on()
+                on_settled(Unavailable())
+
+    def _refusal(self, reply: list[bytes]) -> InvocationError | None:
+        """Return why the id was not taken, None where it was."""
+        match reply[0]:
+            case b"new" | b"claimed":
+                self.log.on_append = self.go_on
+                self.go_on()
+                return None
+            case b"unleased":
+                self._lease.renew_now()
+                return Unavailable()
+            case _:
+                return already_exists()
 
     def put_off_expiry(self) -> None:
         """Keep the record in Redis for some more time. Raises `Unavailable`."""
         self._link.run(scripts.KEEP, self._keys[:2], (self.claim, self._terms.expiry_ms))
 
     def verify(self) -> None:
-        """Make sure that the record is still in Redis and ours, and write it anew if it is gone."""
-        self._is_gone = True
+        """Make sure that Redis holds the record and all that was written, and write it anew if not.
+
+        It may have come back without, or with data of some time ago.
+        """
+        self._is_doubtful = True
         self.go_on()
 
     # --- writing ---
@@ -139,9 +162,21 @@ class Writer:
             self._link.call_soon(self._send)
 
     def end(self, outcome: Outcome) -> None:
-        """Write the outcome after the last chunk."""
-        self._outcome = outcome
-        self.go_on()
+        """Write the outcome after the last chunk, and tell of it when that is done.
+
+        Redis is not waited for where it is away, nor when this is called once more.
+        """
+        if self._outcome is None:
+            self._outcome = outcome
+            self.go_on()
+            if self._link.up and not (self._is_released or self._rests):
+                return
+        self.wait_no_longer()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether there is an outcome, written or not."""
+        return self._outcome is not None
 
     async def released(self) -> None:
         """Wait until everything is written or the invocation is lost, unless Redis is away."""
@@ -150,16 +185,18 @@ class Writer:
             await self._waiter
 
     def wait_no_longer(self) -> None:
-        """Let whoever waits go on: it may take its time now."""
+        """Tell of the end although it is not written: it may take its time now."""
+        if self._outcome is not None and not self.log.ended:
+            self.log.end(self._outcome)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def lose(self) -> None:
         """Give up an invocation that others have given up, or may have."""
-        self._release()
         error = lost()
         if not self.log.ended:
             self.log.end(Outcome("lost", error=error))
+        self._release()
         self.stop(error)
         with contextlib.suppress(Unavailable):
             self._link.run(
@@ -172,7 +209,7 @@ class Writer:
     def _has_news(self) -> bool:
         if self._is_released:
             return False
-        return self._is_gone or self._outcome is not None or self._position < self.log.last
+        return self._is_doubtful or self._outcome is not None or self._position < self.log.last
 
     def _release(self) -> None:
         self._is_released = True
@@ -183,8 +220,9 @@ class Writer:
 
     def _send(self) -> None:
         try:
-            if self._is_gone:
-                self._send_claim().add_done_callback(self._on_claimed)
+            if self._is_doubtful:
+                session = self._lease.session
+                self._send_claim().add_done_callback(lambda done: self._on_claimed(done, session))
             else:
                 self._send_news()
         except Unavailable:
@@ -192,7 +230,6 @@ class Writer:
 
     def _send_claim(self) -> "asyncio.Future[Any]":
         log = self.log
-        self._position = max(self._position, log.first - 1)
         return self._link.run(
             scripts.CLAIM,
             self._keys,
@@ -209,19 +246,21 @@ class Writer:
 
     def _send_news(self) -> None:
         log = self.log
-        first = self._position = max(self._position, log.first - 1)
-        chunks = self._next_chunks()
-        last = self._position + len(chunks)
+        after = max(self._position, log.first - 1)  # some may have been dropped unwritten
+        chunks = self._next_chunks(after)
+        last = after + len(chunks)
         data = b"[%b]" % b",".join(chunks) if chunks else b""
         final, result, first = b"", b"", log.first
         if is_final := self._outcome is not None and last == log.last:
             final, result = self._final_record()
             first = log.last + 1 - len(log.retained)
+        session = self._lease.session
         arguments: tuple[bytes, ...] = (
             self.claim,
-            self._lease.session,
+            session,
             self._news,
             self._terms.linger_ms if is_final else self._terms.expiry_ms,
+            b"%d" % self._position,
             b"%d" % first,
             b"%d" % last,
             data,
@@ -231,12 +270,12 @@ class Writer:
         )
         size = len(data) + len(result)
         reply = self._link.run(scripts.WRITE, self._keys, arguments, size)
-        reply.add_done_callback(lambda done: self._on_written(done, last, is_final=is_final))
+        reply.add_done_callback(lambda done: self._on_written(done, session, last, is_final))
 
-    def _next_chunks(self) -> list[bytes]:
+    def _next_chunks(self, after: int) -> list[bytes]:
         chunks: list[bytes] = []
         size, most = 0, min(BATCH_BYTES, self._terms.replay_bytes // 2)
-        for chunk in self.log.slice(self._position, MOST_CHUNKS):
+        for chunk in self.log.slice(after, MOST_CHUNKS):
             size += len(chunk)
             if chunks and size > most:
                 break
@@ -250,33 +289,38 @@ class Writer:
         result, record.result = record.result or b"", None
         return encode(record), result
 
-    def _on_claimed(self, done: "asyncio.Future[Any]") -> None:
+    def _on_claimed(self, done: "asyncio.Future[Any]", session: bytes) -> None:
         self._busy = False
         match self._reply(done):
-            case b"new":
-                self._is_gone = False
+            case [b"new"]:
+                self._is_doubtful = False
                 self._position = self.log.first - 1
-            case b"claimed":
-                self._is_gone = False
-            case b"unleased":
+            case [b"claimed", last]:
+                self._is_doubtful = False
+                self._position = min(self._position, int(last))
+            case [b"unleased"] if session == self._lease.session:
                 self._lease.renew_now()
                 return
+            case [b"unleased"]:
+                pass
             case None:
                 return
             case _:
                 self.lose()
         self.go_on()
 
-    def _on_written(self, done: "asyncio.Future[Any]", last: int, *, is_final: bool) -> None:
+    def _on_written(
+        self, done: "asyncio.Future[Any]", session: bytes, last: int, is_final: bool
+    ) -> None:
         self._busy = False
         match self._reply(done):
             case b"written":
                 self._position = max(self._position, last)
                 if is_final:
                     self._release()
-            case b"gone":
-                self._is_gone = True
-            case b"unleased":
+            case b"doubtful":
+                self._is_doubtful = True
+            case b"unleased" if session == self._lease.session:
                 self._lease.renew_now()
                 return
             case b"lost":
@@ -285,7 +329,7 @@ class Writer:
                 return
         self.go_on()
 
-    def _reply(self, done: "asyncio.Future[Any]") -> object:
+    def _reply(self, done: "asyncio.Future[Any]") -> Any:
         """Return the reply of a script, None where there was none; it is tried again later."""
         if done.cancelled():
             return None
