@@ -35,6 +35,9 @@ BREATH: Final = 0.00025
 ASK_AGAIN: Final = 1.0
 """Seconds after which another replica is asked again to cancel; the request may have been lost."""
 
+STORE_PATIENCE: Final = 0.5
+"""Seconds for which the store may delay the last ends of all."""
+
 _THE_END: Final = sys.maxsize
 """The place in a log of a listener that only waits for its end."""
 
@@ -491,6 +494,7 @@ class InvocationTable:
         stuck = list(self._live.values())
         for invocation in stuck:
             self._give_up(invocation, reason)
+        await self._settle(STORE_PATIENCE)
         return not stuck and not self._errands
 
     def _give_up(self, invocation: Invocation, reason: InvocationError) -> None:

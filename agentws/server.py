@@ -150,9 +150,10 @@ class Server:
             asyncio.create_task(self._store.close()),
         }
         patience = CLOSING_TIME - 2 * _LAST_REQUESTS - self._telemetry.patience
-        _, late = await asyncio.wait(closing, timeout=patience)
+        done, late = await asyncio.wait(closing, timeout=patience)
         for task in late:
             task.cancel()
+        _tell_failures(task.exception() for task in done if not task.cancelled())
         await self._runner.cleanup()
         self._access.close()
         elapsed = asyncio.get_running_loop().time() - closing_since
@@ -164,7 +165,9 @@ class Server:
         patience = min(self._settings.invocations.cancel_grace, CANCEL_TIME)
         drains = [self._table.drain(grace, patience)]
         drains += [part.drain(grace, patience) for part in (self._raw, self._class_api) if part]
-        return all(await asyncio.gather(*drains))
+        outcomes = await asyncio.gather(*drains, return_exceptions=True)
+        _tell_failures(outcomes)  # and go on: sockets, agent and telemetry have an end of their own
+        return all(outcome is True for outcome in outcomes)
 
     def _health(self) -> str:
         if self._draining:
@@ -223,6 +226,12 @@ class Server:
             raise
         except BaseException:
             _logger.exception("The agent's shutdown handler raised")
+
+
+def _tell_failures(outcomes: Iterable[object]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            _logger.error("A part of the server did not end well", exc_info=outcome)
 
 
 def _make_store(settings: Settings) -> Store:

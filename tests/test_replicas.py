@@ -654,3 +654,37 @@ async def test_a_redis_that_is_full_takes_nothing_new_and_forgets_nothing_old(
         assert await chunks(other, 4) == [1, 2, 3, 4]
         stage.say("i", Stage.END)
         assert (await other.receive())["type"] == "stream_end"
+
+
+# --- the end ----------------------------------------------------------------------------------
+
+
+async def test_a_drain_during_which_others_end_leaves_nothing_undone(
+    redis: RedisServer, serve: Serve
+) -> None:
+    agent, shut_down = Agent(), asyncio.Event()
+
+    @agent.invoke_handler
+    async def swallow(payload: float, context: InvocationContext) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.sleep(payload)
+
+    @agent.shutdown_handler
+    async def shutdown() -> None:
+        shut_down.set()
+
+    patience = 0.2
+    server = await serve(agent, store={"url": redis.url}, invocations={"cancel_grace": patience})
+    async with server.connect() as client:
+        # Some end before they are given up, some at that very time, some after.
+        for number in range(40):
+            await client.send(action="invoke", payload=patience * number / 20)
+        await client.send(action="invoke", payload=0.0, background=True)
+        await client.until(type="accepted")
+        await server.server.drain()
+        ends = [await client.until(type="error") for _ in range(40)]
+        assert await client.closed() == 1001
+    assert {frame["error"]["code"] for frame in ends} == {"shutting_down"}
+    assert len({frame["invocation_id"] for frame in ends}) == 40
+    assert shut_down.is_set()

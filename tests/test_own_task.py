@@ -1,0 +1,204 @@
+"""Whatever a handler does to its task, before, while or after it returns, the end is told (§5)."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agentws import Agent, InvocationContext
+from agentws.own_task import SelfCancelled, run_apart
+from tests.conftest import Frame, Running, Serve
+
+
+def own_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def answer(payload: str, context: InvocationContext) -> str:
+    """Answer, and cancel the task at some moment."""
+    match payload:
+        case "before an await":
+            own_task().cancel()
+            await asyncio.sleep(0)
+        case "while it awaits":
+            asyncio.get_running_loop().call_soon(own_task().cancel)
+            await asyncio.Event().wait()
+        case "in its last step":
+            own_task().cancel()
+        case "after it returned":
+            asyncio.get_running_loop().call_soon(own_task().cancel)
+        case "for good":
+            task = own_task()
+            task.add_done_callback(lambda _: task.cancel())
+            while task.cancelling() < 3:
+                task.cancel()
+    return "the answer"
+
+
+async def stream(payload: str, context: InvocationContext) -> AsyncGenerator[str, None]:
+    """Yield the answer, and cancel the task at some moment."""
+    if payload == "before an await":
+        own_task().cancel()
+    yield "the answer"
+    if payload == "in its last step":
+        own_task().cancel()
+    if payload == "after it returned":
+        asyncio.get_running_loop().call_soon(own_task().cancel)
+
+
+ANSWERS = {
+    "before an await": "internal_error",
+    "while it awaits": "internal_error",
+    "in its last step": "the answer",
+    "after it returned": "the answer",
+    "for good": "the answer",
+}
+STREAMS = {
+    "before an await": ["the answer", "internal_error"],
+    "in its last step": ["the answer", "stream_end"],
+    "after it returned": ["the answer", "stream_end"],
+}
+
+STORES = pytest.mark.parametrize("kind", ["memory", "redis"])
+
+
+@pytest.fixture
+def store(kind: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the settings of a store."""
+    return {"url": request.getfixturevalue("redis").url} if kind == "redis" else {}
+
+
+def said(frame: Frame) -> Any:
+    match frame["type"]:
+        case "error":
+            return frame["error"]["code"]
+        case "stream_end":
+            return "stream_end"
+    return frame["payload"]
+
+
+@STORES
+@pytest.mark.parametrize(("moment", "expected"), ANSWERS.items())
+async def test_the_end_of_an_answer_is_told(
+    serve: Serve, store: dict[str, Any], moment: str, expected: str
+) -> None:
+    server = await serve(as_agent(answer), store=store)
+    async with server.connect() as client:
+        assert said(await client.ask(action="invoke", payload=moment)) == expected
+    status, body = await post(server, moment)
+    assert (status, body) == (200, expected) or body["error"]["code"] == expected
+
+
+@STORES
+@pytest.mark.parametrize(("moment", "expected"), STREAMS.items())
+async def test_the_end_of_a_stream_is_told(
+    serve: Serve, store: dict[str, Any], moment: str, expected: list[str]
+) -> None:
+    server = await serve(as_agent(stream), store=store)
+    async with server.connect() as client:
+        await client.send(action="invoke", payload=moment)
+        assert [said(await client.receive()) for _ in expected] == expected
+    status, body = await post(server, moment)
+    assert (status, body) == (200, ["the answer"]) or body["error"]["code"] == expected[-1]
+
+
+@STORES
+async def test_who_cancels_the_task_of_the_one_before_harms_nobody(
+    serve: Serve, store: dict[str, Any]
+) -> None:
+    before: list[asyncio.Task[Any]] = []
+
+    async def barge_in(payload: Any, context: InvocationContext) -> Any:
+        if before:
+            before.pop().cancel()
+        before.append(own_task())
+        return payload
+
+    server = await serve(as_agent(barge_in), store=store)
+    async with server.connect() as client:
+        for number in range(50):
+            await client.send(action="invoke", payload=number)
+        told = [said(await client.receive()) for _ in range(50)]
+    assert sorted(told) == list(range(50))
+
+
+@STORES
+async def test_a_poll_or_cancel_that_cancels_itself_is_answered(
+    serve: Serve, store: dict[str, Any]
+) -> None:
+    agent = as_agent(answer)
+
+    @agent.get_invocation_handler
+    async def get(context: InvocationContext) -> Any:
+        return await answer(context.invocation_id.replace("-", " "), context)
+
+    @agent.cancel_invocation_handler
+    async def cancel(context: InvocationContext) -> Any:
+        return await answer(context.invocation_id.replace("-", " "), context)
+
+    server = await serve(agent, store=store)
+    async with server.connect() as client, aiohttp.ClientSession() as session:
+        for moment, expected in ANSWERS.items():
+            name = moment.replace(" ", "-")
+            for action in ("get_invocation", "cancel_invocation"):
+                assert said(await client.ask(action=action, invocation_id=name)) == expected
+            async with session.get(f"{server.http}/invocations/{name}") as response:
+                body = await response.json()
+            assert body == expected or body["error"]["code"] == expected
+
+
+async def test_what_is_cancelled_from_outside_is_cancelled_inside() -> None:
+    left = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # its cleaning up is waited for
+            left.set()
+
+    task = asyncio.create_task(run_apart(work()))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left.is_set()
+
+
+async def test_what_leaves_the_loop_stays_in_the_task() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        await run_apart(leave())
+
+
+async def test_who_cancels_himself_is_told_so() -> None:
+    async def work() -> None:
+        own_task().cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(SelfCancelled):
+        await run_apart(work())
+
+
+def as_agent(handler: Any) -> Agent:
+    agent = Agent()
+    agent.invoke_handler(handler)
+    return agent
+
+
+async def post(server: Running, payload: str) -> tuple[int, Any]:
+    """Invoke over HTTP, for one JSON answer."""
+    headers = {"Accept": "application/json"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.http}/invocations", json=payload, headers=headers) as response,
+    ):
+        return response.status, await response.json()
