@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from msgspec import Struct
 from opentelemetry.context import Context, attach
 
 from agentws.caller import Caller
@@ -44,6 +45,19 @@ _THE_END: Final = sys.maxsize
 Found = TypeVar("Found", Log, Snapshot)
 
 
+class Terms(Struct, frozen=True):
+    """What all invocations of a daemon have in common."""
+
+    agent: Agent
+    settings: InvocationsSettings
+    send_timeout: float
+    """Seconds for which a stream waits for its listener at most."""
+    loop: asyncio.AbstractEventLoop
+    """Theirs: asking for it takes a system call on Python 3.11."""
+    finish: Callable[[Log, Outcome], None]
+    """Called with how the handler ended, unless the log has ended before."""
+
+
 class Invocation:
     """One run of the invoke handler, writing its log.
 
@@ -56,14 +70,13 @@ class Invocation:
         "_claimed",
         "_context",
         "_deadline",
-        "_loop",
         "_operation",
+        "_payload",
         "_runs",
-        "_send_timeout",
-        "_settings",
         "_stop",
         "_stopped_at",
         "_task",
+        "_terms",
         "_timer",
         "log",
         "outcome",
@@ -72,50 +85,52 @@ class Invocation:
     def __init__(
         self,
         log: Log,
+        payload: Any,
         context: InvocationContext,
         operation: Operation,
-        settings: InvocationsSettings,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        send_timeout: float,
+        terms: Terms,
     ) -> None:
-        """Make a run that writes to `log`, waiting for a listener `send_timeout` at most."""
+        """Make a run that writes to `log`; it begins when the store has taken the id."""
         self.log = log
-        self._claimed = False
-        self._claim_waiters: asyncio.Event | None = None
-        self._context = context
-        self._operation = operation
-        self._settings = settings
-        self._loop = loop
-        self._send_timeout = send_timeout
-        self._task: asyncio.Task[None] | None = None
-        self._runs = False
         self.outcome: Outcome | None = None
         """How the handler ended, where it has."""
+        self._payload = payload
+        self._context = context
+        self._operation = operation
+        self._terms = terms
+        self._claimed = False
+        self._claim_waiters: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._runs = False
         self._stop: InvocationError | None = None
         self._stopped_at = 0.0
         self._timer: asyncio.TimerHandle | None = None  # for `invocations.timeout`
         self._deadline: asyncio.TimerHandle | None = None  # for the first listener to come back
 
-    def begin(
-        self, agent: Agent, payload: Any, on_outcome: Callable[["Invocation", Outcome], None]
-    ) -> None:
-        """Call the handler now that the id is claimed; `on_outcome` is called when it has ended."""
-        self.settle_claim()
-        self._task = self._loop.create_task(self._run(agent, payload))
-        self._task.add_done_callback(lambda _: on_outcome(self, self._conclude()))
+    def on_claimed(self, refusal: InvocationError | None) -> None:
+        """Call the handler now that the id is claimed, or end if the store refused it."""
+        self._claimed = True
+        if self._claim_waiters is not None:
+            self._claim_waiters.set()
+        if refusal is not None:
+            self.log.refuse(refusal)
+            self._operation.refuse(refusal)
+            return
+        self._task = self._terms.loop.create_task(self._run())
+        self._task.add_done_callback(self._on_done)
 
-    async def _run(self, agent: Agent, payload: Any) -> None:
+    async def _run(self) -> None:
         """Call the handler and note how it ended. Raises nothing, whatever it does."""
         self._runs = True
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
-        if self._settings.timeout:
+        if self._terms.settings.timeout:
             self._timer = self._arm_timeout()
+        agent = self._terms.agent
         try:
             result = None
             if self._stop is None:
                 assert agent.invoke is not None
-                answer = agent.invoke(payload, self._context)
+                answer = agent.invoke(self._payload, self._context)
                 if agent.streams:
                     await self._write_stream(cast(AsyncGenerator[Any, None], answer))
                 else:
@@ -129,20 +144,16 @@ class Invocation:
         finally:
             self._runs = False
 
-    def _conclude(self) -> Outcome:
-        """Return how the handler ended, now that its task has."""
-        for timer in (self._timer, self._deadline):
-            if timer is not None:
-                timer.cancel()
-        if self.outcome is None:  # its task was cancelled before it had begun
-            return self._end(self._translate(asyncio.CancelledError()))
-        return self.outcome
-
-    def settle_claim(self) -> None:
-        """Take note that the store has taken the id, or refused it."""
-        self._claimed = True
-        if self._claim_waiters is not None:
-            self._claim_waiters.set()
+    def _on_done(self, _task: "asyncio.Task[None]") -> None:
+        """Have the log end, now that the handler's task has."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self.outcome is None:  # the task was cancelled before it had begun
+            self.outcome = self._end(self._translate(asyncio.CancelledError()))
+        if not self.log.ended:  # lost, or given up
+            self._terms.finish(self.log, self.outcome)
 
     async def claim_settled(self) -> None:
         """Wait until the store has taken the id, or refused it."""
@@ -150,12 +161,6 @@ class Invocation:
             if self._claim_waiters is None:
                 self._claim_waiters = asyncio.Event()
             await self._claim_waiters.wait()
-
-    def refuse(self, reason: InvocationError) -> None:
-        """End what was never taken on."""
-        self.settle_claim()
-        self.log.refuse(reason)
-        self._operation.refuse(reason)
 
     def give_up(self, reason: InvocationError) -> Outcome:
         """Return how it ended, although the handler has not."""
@@ -174,10 +179,10 @@ class Invocation:
         Asking again within `cancel_grace` changes nothing, so that its clean-up is left alone;
         asking later interrupts it once more. The first reason stays.
         """
-        now = self._loop.time()
+        now = self._terms.loop.time()
         if self._stop is None:
             self._stop = reason
-        elif now < self._stopped_at + self._settings.cancel_grace:
+        elif now < self._stopped_at + self._terms.settings.cancel_grace:
             return
         self._stopped_at = now
         if self._runs and self._task is not None:  # before that it would never be called
@@ -187,7 +192,7 @@ class Invocation:
         """Stop at the client's wish; tell whether the handler ended within `cancel_grace`."""
         self.stop(InvocationError("cancelled", "The invocation was cancelled"))
         with LogReader(self.log, _THE_END) as reader, contextlib.suppress(TimeoutError):
-            await reader.read(self._settings.cancel_grace)
+            await reader.read(self._terms.settings.cancel_grace)
         return self.log.ended
 
     def cancel_when_deserted(self) -> None:
@@ -203,21 +208,22 @@ class Invocation:
             self._deadline.cancel()
             self._deadline = None
         if not attended and not self.log.ended:
-            grace = self._settings.disconnect_grace
-            self._deadline = self._loop.call_later(grace, self._stop_deserted)
+            grace = self._terms.settings.disconnect_grace
+            self._deadline = self._terms.loop.call_later(grace, self._stop_deserted)
 
     def _stop_deserted(self) -> None:
         self.stop(InvocationError("cancelled", "Nobody listened to the invocation any more"))
 
     def _arm_timeout(self) -> asyncio.TimerHandle:
+        seconds = self._terms.settings.timeout
         reason = InvocationError(
-            "timeout", f"The invocation did not end within {self._settings.timeout:g} seconds"
+            "timeout", f"The invocation did not end within {seconds:g} seconds"
         )
-        return self._loop.call_later(self._settings.timeout, self.stop, reason)
+        return self._terms.loop.call_later(seconds, self.stop, reason)
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest listener (§5)."""
-        log, clock = self.log, self._loop.time
+        log, clock = self.log, self._terms.loop.time
         breathed = float("-inf")
         async with contextlib.aclosing(generator):
             async for value in generator:
@@ -229,7 +235,7 @@ class Invocation:
                     continue
                 if log.last == 1:  # after which a breath is always due
                     self._operation.first_chunk()
-                await (log.room(self._send_timeout) if crowded else asyncio.sleep(0))
+                await (log.room(self._terms.send_timeout) if crowded else asyncio.sleep(0))
                 breathed = clock()
 
     def _translate(self, error: BaseException) -> InvocationError:
@@ -276,13 +282,13 @@ class InvocationTable:
         self._telemetry = telemetry
         telemetry.metrics.watch_invocations(lambda: self.running)
         self._settings = settings
-        self._send_timeout = send_timeout
         self._live: dict[str, Invocation] = {}
         self._errands: set[asyncio.Task[bytes]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._draining = False
         self._new_id = IdSource()
-        self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
+        self._loop = asyncio.get_running_loop()
+        self._terms = Terms(agent, settings, send_timeout, self._loop, store.finish)
 
     @property
     def running(self) -> int:
@@ -323,37 +329,15 @@ class InvocationTable:
         except InvocationError as refusal:
             operation.refuse(refusal)
             raise
-        invocation = Invocation(
-            Log(record, self._settings.replay_bytes),
-            context,
-            operation,
-            self._settings,
-            self._loop,
-            send_timeout=self._send_timeout,
-        )
+        log = Log(record, self._settings.replay_bytes)
+        invocation = Invocation(log, payload, context, operation, self._terms)
         self._live[record.invocation_id] = invocation
         caller.running += 1
-        invocation.log.on_end = partial(self._forget, record.invocation_id, caller)
+        log.on_end = partial(self._forget, record.invocation_id, caller)
         if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
             invocation.cancel_when_deserted()
-        self._store.claim(
-            invocation.log, invocation.stop, partial(self._on_claimed, invocation, payload)
-        )
+        self._store.claim(log, invocation.stop, invocation.on_claimed)
         return invocation
-
-    def _on_claimed(
-        self, invocation: Invocation, payload: Any, refusal: InvocationError | None
-    ) -> None:
-        """Run the handler, unless the store refuses the id."""
-        if refusal is None:
-            invocation.begin(self._agent, payload, self._on_outcome)
-        else:
-            invocation.refuse(refusal)
-
-    def _on_outcome(self, invocation: Invocation, outcome: Outcome) -> None:
-        """Have the log end and retained, unless it has ended already: lost, or given up."""
-        if not invocation.log.ended:
-            self._store.finish(invocation.log, outcome)
 
     def _forget(self, invocation_id: str, caller: Caller) -> None:
         """Count an invocation no longer among those that run."""
