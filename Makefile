@@ -7,7 +7,8 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test image-test lint types bench soak release-check format clean
+.PHONY: help run test test-newest image-test lint types bench soak release-check constraints \
+	format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +18,15 @@ run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are han
 
 test: .venv/.dev ## Run all tests, those of the import rules among them
 	$(BIN)/pytest $(ARGS)
+
+# Without what runs programs that no index of packages brings, and without the long random runs.
+test-newest: .venv/.pip ## Run the tests with the newest versions of everything, locked or not
+	$(PYTHON) -m venv --clear .venv/newest
+	.venv/newest/bin/pip install --quiet --upgrade pip
+	.venv/newest/bin/pip install --quiet --upgrade --editable '.[redis,uvloop]' --group dev
+	@echo "Newer than those of constraints.txt:"
+	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
+	.venv/newest/bin/pytest -m "not image and not gateway and not random" $(ARGS)
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
 	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)
@@ -34,7 +44,7 @@ bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 soak: .venv/.dev ## Keep up a mixed load, ARGS="--seconds 60", and fail if anything grew
 	$(BIN)/python -m bench.soak $(ARGS)
 
-release-check: .venv/.release ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
+release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist
 	$(BIN)/python deploy/release_notes.py $(TAG)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build
@@ -43,6 +53,16 @@ release-check: .venv/.release ## Do all that a release does, and publish nothing
 	.venv/released/bin/pip install --quiet --constraint constraints.txt --upgrade pip
 	.venv/released/bin/pip install --quiet --constraint constraints.txt dist/*.whl
 	cd dist && ../.venv/released/bin/agentws check >/dev/null
+
+BUILD_NEEDS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])
+
+constraints: .venv/.pip ## Refresh constraints.txt: the newest versions, all to be tested before a commit
+	$(PYTHON) -m venv --clear .venv/locked
+	.venv/locked/bin/pip install --quiet --upgrade pip
+	.venv/locked/bin/pip install --quiet --editable '.[redis,uvloop]' --group dev --group release \
+		$$($(BIN)/python -c '$(BUILD_NEEDS)')
+	{ head -n 1 constraints.txt; .venv/locked/bin/pip freeze --all --exclude-editable; } >.venv/locked.txt
+	mv .venv/locked.txt constraints.txt
 
 format: .venv/.dev ## Put style and format right where a tool can
 	$(BIN)/ruff check --fix

@@ -24,6 +24,8 @@ from tests.corpus import FRAMES, MESSAGES, REQUESTS
 from tests.openapi import DOCUMENT
 from tests.peers import CLOSE, TEXT, masked
 
+pytestmark = pytest.mark.random
+
 ROOT = Path(__file__).parents[1]
 BINARY = 0x2
 PATIENCE = 10.0

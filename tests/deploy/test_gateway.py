@@ -17,6 +17,8 @@ from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
 from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.gateway
+
 IDLE = "2s"
 """What the gateway's 240 s without traffic are scaled to."""
 

@@ -43,6 +43,13 @@ def test_the_workflow_runs_what_there_is() -> None:
         assert (ROOT / file.split("/python ")[-1]).exists()
 
 
+def test_no_release_passes_while_the_newest_versions_fail() -> None:
+    rule = re.search(r"^release-check:(.*)##", (ROOT / "Makefile").read_text(), re.M)
+    assert rule is not None
+    assert "test-newest" in rule[1].split()
+    assert "make release-check" in (ROOT / ".ci/run").read_text()
+
+
 def test_nothing_is_published_before_everything_is_checked() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
     for job in ("publish", "image"):

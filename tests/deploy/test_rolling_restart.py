@@ -18,6 +18,8 @@ from tests.deploy.programs import need
 from tests.processes import PATIENCE, ROOT
 from tests.redis_server import RedisServer, free_port
 
+pytestmark = pytest.mark.gateway
+
 SOCKETS, EVENT_STREAMS = 40, 10
 CHUNKS, PAUSE = 40, 0.02
 
