@@ -1,5 +1,6 @@
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 300
 # The image that the container's is built on; without one, Debian's Python, made by debootstrap.
 PYTHON_IMAGE ?=
 
@@ -26,7 +27,7 @@ test-newest: .venv/.pip ## Run the tests with the newest versions of everything,
 	.venv/newest/bin/pip install --quiet --upgrade --editable '.[redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
-	.venv/newest/bin/pytest -m "not image and not gateway and not random" $(ARGS)
+	.venv/newest/bin/pytest -m "not image and not gateway and not random and not soak" $(ARGS)
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
 	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)
@@ -41,8 +42,9 @@ types: .venv/.dev ## Check types
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .venv/.dev ## Keep up a mixed load, ARGS="--seconds 60", and fail if anything grew
-	$(BIN)/python -m bench.soak $(ARGS)
+soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, with Redis in trouble, was lost
+	$(BIN)/python -m bench.soak --seconds $(SECONDS)
+	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS)
 
 release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist

@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
@@ -56,6 +55,8 @@ class Terms(Struct, frozen=True):
     """Theirs: asking for it takes a system call on Python 3.11."""
     finish: Callable[[Log, Outcome], None]
     """Called with how the handler ended, unless the log has ended before."""
+    forget: Callable[["Invocation"], None]
+    """Called when log and handler have ended."""
 
 
 class Invocation:
@@ -78,6 +79,7 @@ class Invocation:
         "_task",
         "_terms",
         "_timer",
+        "caller",
         "log",
         "outcome",
     )
@@ -86,12 +88,15 @@ class Invocation:
         self,
         log: Log,
         payload: Any,
+        caller: Caller,
         context: InvocationContext,
         operation: Operation,
         terms: Terms,
     ) -> None:
         """Make a run that writes to `log`; it begins when the store has taken the id."""
         self.log = log
+        log.on_end = self._on_log_end
+        self.caller = caller
         self.outcome: Outcome | None = None
         """How the handler ended, where it has."""
         self._payload = payload
@@ -152,8 +157,15 @@ class Invocation:
             self._deadline.cancel()
         if self.outcome is None:  # the task was cancelled before it had begun
             self.outcome = self._end(self._translate(asyncio.CancelledError()))
-        if not self.log.ended:  # lost, or given up
+        if self.log.ended:  # it was lost, or given up
+            self._terms.forget(self)
+        else:
             self._terms.finish(self.log, self.outcome)
+
+    def _on_log_end(self) -> None:
+        """Be forgotten, unless the handler goes on: it was lost, or given up."""
+        if self._task is None or self._task.done():
+            self._terms.forget(self)
 
     async def claim_settled(self) -> None:
         """Wait until the store has taken the id, or refused it."""
@@ -191,9 +203,16 @@ class Invocation:
     async def cancel(self) -> bool:
         """Stop at the client's wish; tell whether the handler ended within `cancel_grace`."""
         self.stop(InvocationError("cancelled", "The invocation was cancelled"))
-        with LogReader(self.log, _THE_END) as reader, contextlib.suppress(TimeoutError):
-            await reader.read(self._terms.settings.cancel_grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._terms.settings.cancel_grace):
+                await self.ended()
         return self.log.ended
+
+    async def ended(self) -> None:
+        """Wait until the log has ended."""
+        with LogReader(self.log, _THE_END) as reader:
+            while not reader.finished:
+                await reader.read()
 
     def cancel_when_deserted(self) -> None:
         """From now on, stop when nobody has listened for `disconnect_grace` seconds (§5).
@@ -288,7 +307,7 @@ class InvocationTable:
         self._draining = False
         self._new_id = IdSource()
         self._loop = asyncio.get_running_loop()
-        self._terms = Terms(agent, settings, send_timeout, self._loop, store.finish)
+        self._terms = Terms(agent, settings, send_timeout, self._loop, store.finish, self._forget)
 
     @property
     def running(self) -> int:
@@ -330,19 +349,18 @@ class InvocationTable:
             operation.refuse(refusal)
             raise
         log = Log(record, self._settings.replay_bytes)
-        invocation = Invocation(log, payload, context, operation, self._terms)
+        invocation = Invocation(log, payload, caller, context, operation, self._terms)
         self._live[record.invocation_id] = invocation
         caller.running += 1
-        log.on_end = partial(self._forget, record.invocation_id, caller)
         if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
             invocation.cancel_when_deserted()
         self._store.claim(log, invocation.stop, invocation.on_claimed)
         return invocation
 
-    def _forget(self, invocation_id: str, caller: Caller) -> None:
+    def _forget(self, invocation: Invocation) -> None:
         """Count an invocation no longer among those that run."""
-        del self._live[invocation_id]
-        caller.running -= 1
+        del self._live[invocation.log.record.invocation_id]
+        invocation.caller.running -= 1
         if not self._live and self._emptied is not None:
             self._emptied.set_result(None)
             self._emptied = None
@@ -478,7 +496,9 @@ class InvocationTable:
         stuck = list(self._live.values())
         for invocation in stuck:
             self._give_up(invocation, reason)
-        await self._settle(STORE_PATIENCE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STORE_PATIENCE):
+                await asyncio.gather(*(invocation.ended() for invocation in stuck))
         return not stuck and not self._errands
 
     def _give_up(self, invocation: Invocation, reason: InvocationError) -> None:

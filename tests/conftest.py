@@ -16,12 +16,21 @@ from agentws.server import Server
 from agentws.settings import Settings
 from tests.redis_server import RedisServer, running_redis
 
-pytest_plugins = ["tests.processes", "tests.replicas"]
+pytest_plugins = ["tests.primary", "tests.processes", "tests.replicas"]
 
 Frame = dict[str, Any]
 
 PATIENCE = 5.0
 """Seconds after which a frame that a test waits for is missing."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-seconds", type=float, default=20.0, help="How long a soak takes.")
+
+
+@pytest.fixture
+def soak_seconds(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--soak-seconds"))
 
 
 class Client:

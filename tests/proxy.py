@@ -48,7 +48,11 @@ async def fronted(target: Address) -> AsyncIterator[Front]:
 async def _connect(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address
 ) -> None:
-    onward = await asyncio.open_connection("127.0.0.1", target.port)
+    try:
+        onward = await asyncio.open_connection("127.0.0.1", target.port)
+    except OSError:
+        writer.transport.abort()
+        return
     ways = [
         asyncio.create_task(_copy(reader, onward[1])),
         asyncio.create_task(_copy(onward[0], writer)),

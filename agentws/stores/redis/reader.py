@@ -71,8 +71,10 @@ class Reader:
         try:
             reply = await self._link.run(scripts.READ, keys, arguments)
             return read_sight(invocation_id, reply, PAGE)
-        except Unreadable:
-            _logger.error("What Redis holds under %s is not ours", keys[0])
+        except Unreadable as e:
+            _logger.error(
+                "What Redis holds under %s is not ours %r %r", keys[0], e.__cause__, reply
+            )
         except ResponseError as error:
             _logger.error("Redis refused to read %s: %s", keys[0], error)
             if not is_wrong_type(error):
