@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from agentws.answers import CUT
 from agentws.handshake import REQUEST_ID
 
 
@@ -19,17 +20,20 @@ class AccessLogger(AbstractAccessLogger):
         """Log a request that took `time` seconds; sockets have a line of their own."""
         if response.status == 101:
             return
+        was_cut = CUT in request
         self.logger.info(
-            "%s %s %d",
+            "%s %s %d%s",
             request.method,
             request.path,
             response.status,
+            ", cut" if was_cut else "",
             extra={
                 "method": request.method,
                 "path": request.path,
                 "status": response.status,
                 "duration_ms": round(time * 1000, 3),
                 "request_id": request.get(REQUEST_ID),
+                **({"cut": True} if was_cut else {}),
             },
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from agentws.answers import BEGUN, finish
 from agentws.caller import Caller, read_caller
 from agentws.draining import drain_tasks
 from agentws.envelope import AgentAnswer
@@ -52,24 +53,24 @@ class ClassApi:
         request[INVOCATION_ID] = header_invocation_id(request) or new_id()
         caller, context = self._read(request, request[INVOCATION_ID])
         request[SESSION_ID] = context.session_id
-        answer = self._agent.handle(request, context)
+        answer = self._answer(request, self._agent.handle(request, context))
         return await self._observe("invoke_agent", context, caller, answer)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a poll."""
         caller, context = self._read(request, path_invocation_id(request))
-        answer = self._agent.get(context.invocation_id, request, context)
+        answer = self._answer(request, self._agent.get(context.invocation_id, request, context))
         return await self._observe("get_invocation", context, caller, answer)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a cancel."""
         caller, context = self._read(request, path_invocation_id(request))
-        answer = self._agent.cancel(context.invocation_id, request, context)
+        answer = self._answer(request, self._agent.cancel(context.invocation_id, request, context))
         return await self._observe("cancel_invocation", context, caller, answer)
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer with its document."""
-        return await self._answer(self._agent.get_openapi(request))
+        return await self._answer(request, self._agent.get_openapi(request))
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Refuse new invokes, wait for what is under way, and tell whether all has ended."""
@@ -91,25 +92,35 @@ class ClassApi:
         """Await an answer; one that is a `web.HTTPException` is an answer like any other."""
         with self._telemetry.begin(action, context, caller.trace) as operation:
             try:
-                return await self._answer(answer)
+                return await answer
             except AgentAnswer:
                 operation.succeed()
                 raise
 
-    async def _answer(self, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-        """Await what the agent answers.
+    async def _answer(
+        self, request: web.Request, answer: Awaitable[web.StreamResponse]
+    ) -> web.StreamResponse:
+        """Await what the agent answers, and write it out.
 
-        Raises `AgentAnswer` for a `web.HTTPException`, and `TypeError` for what is no response.
+        Raises `AgentAnswer` for a `web.HTTPException` before that has begun, and `TypeError` for
+        what is no response.
         """
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
         try:
             response = await answer
+            if not isinstance(response, web.StreamResponse):
+                raise TypeError(f"The agent answered with a {type(response).__name__}")
+            await finish(request, response)
+            return response
         except web.HTTPException as error:
+            if BEGUN in request:
+                raise
             raise AgentAnswer(error) from None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
+            if isinstance(error, asyncio.CancelledError) and task.cancelling():
+                raise
+            raise RuntimeError("The agent's method tried to end the daemon") from error
         finally:
             self._under_way.discard(task)
-        if not isinstance(response, web.StreamResponse):
-            raise TypeError(f"The agent answered with a {type(response).__name__}")
-        return response

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from agentws import __version__
+from agentws.answers import BEGUN, Begun, cut
 from agentws.handshake import (
     INVOCATION_HEADER,
     INVOCATION_ID,
@@ -90,7 +91,11 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
         except AgentAnswer as own:
             raise own.response from None
         except Exception as error:
-            return _answer_to(error, request)
+            if BEGUN not in request:
+                return _answer_to(error, request)
+            return _end_early(request[BEGUN], error, request)
+        finally:
+            request.pop(BEGUN, None)  # a socket's answer knows its request: they would be a cycle
 
     return answer
 
@@ -100,10 +105,23 @@ def _answer_to(error: Exception, request: web.Request) -> web.Response:
         return error_response(error)
     if isinstance(error, web.HTTPException):
         return _translated(error)
-    if request.transport is None or request.transport.is_closing():
+    if _has_left(request):
         return web.Response(status=_CLIENT_LEFT)
     _logger.error("A request failed", exc_info=error)
     return error_response(InvocationError("internal_error", "Internal server error"))
+
+
+def _end_early(begun: Begun, error: Exception, request: web.Request) -> web.StreamResponse:
+    """End an answer that has begun and cannot be finished (§1); return it for the access log."""
+    if not _has_left(request):
+        _logger.error("A request failed after its answer had begun", exc_info=error)
+    if not begun.complete:
+        cut(request)
+    return begun.response
+
+
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def meet_expectation(request: web.BaseRequest) -> web.StreamResponse | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from opentelemetry import metrics, trace
 
+from agentws import answers
 from agentws.access_log import AccessLogger, ServerLogger
 from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
@@ -176,7 +177,7 @@ class Server:
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answering_errors(self._access.admit)])
-        app.on_response_prepare.append(add_headers)
+        app.on_response_prepare.extend((add_headers, answers.begin))
         api = self._class_api or HttpApi(self._table, self._agent.openapi, self._settings)
         framed = FramedEndpoint(
             self._registry,

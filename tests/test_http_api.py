@@ -2127,6 +2127,20 @@ async def test_the_answer_to_a_coroutine_is_followed_on_a_socket(
         }
 
 
+async def test_an_event_stream_ends_the_connection_of_http_1_0(serve: Serve) -> None:
+    server = await serve(agent_of(each))
+    for line, body in (("POST /invocations", b"[1,2]"), ("GET /invocations/i", b"")):
+        async with HttpPeer.connect(server) as peer:
+            peer.writer.write(
+                f"{line} HTTP/1.0\r\nConnection: keep-alive\r\nAccept: text/event-stream\r\n"
+                f"x-agent-invocation-id: i\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
+            async with asyncio.timeout(PATIENCE):
+                received = await peer.reader.read()
+        assert received.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert b"event: stream_end" in received
+
+
 # --- the other protocol's routes --------------------------------------------------------------
 
 UPGRADE = (
