@@ -11,6 +11,7 @@ from agentws.caller import IDENTITY, Identity
 from agentws.handshake import require_upgrade
 from agentws.origins import Origins
 from agentws.protocol import InvocationError
+from agentws.routing import leads_nowhere
 from agentws.settings import AuthSettings
 from agentws.tokens import BadToken, SigningKeys, TokenVerifier
 
@@ -61,7 +62,7 @@ class AccessControl:
         Raises `InvocationError`: `upgrade_required`, `forbidden`, `unauthorized`, in this order. A
         route that is not there is left to be answered so.
         """
-        if request.match_info.http_exception is not None or request.path in self._probes:
+        if leads_nowhere(request) or request.path in self._probes:
             return
         opens_socket = request.path in self._sockets
         if opens_socket:

@@ -1,15 +1,15 @@
 """HTTP for an agent that writes its own answers (`InvocationWebSocketHandler`)."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec
 
 from aiohttp import web
 
 from agentws.answers import BEGUN, finish
 from agentws.caller import Caller, read_caller
 from agentws.draining import drain_tasks
-from agentws.envelope import AgentAnswer
+from agentws.envelope import AgentAnswer, ask_for_body
 from agentws.handler import InvocationContext, InvocationWebSocketHandler
 from agentws.handshake import (
     INVOCATION_ID,
@@ -21,6 +21,8 @@ from agentws.handshake import (
 )
 from agentws.protocol import InvocationError, new_id
 from agentws.telemetry import Action, Telemetry
+
+Arguments = ParamSpec("Arguments")
 
 
 class ClassApi:
@@ -53,24 +55,24 @@ class ClassApi:
         request[INVOCATION_ID] = header_invocation_id(request) or new_id()
         caller, context = self._read(request, request[INVOCATION_ID])
         request[SESSION_ID] = context.session_id
-        answer = self._answer(request, self._agent.handle(request, context))
+        answer = self._answer(request, self._agent.handle, request, context)
         return await self._observe("invoke_agent", context, caller, answer)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a poll."""
         caller, context = self._read(request, path_invocation_id(request))
-        answer = self._answer(request, self._agent.get(context.invocation_id, request, context))
+        answer = self._answer(request, self._agent.get, context.invocation_id, request, context)
         return await self._observe("get_invocation", context, caller, answer)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer a cancel."""
         caller, context = self._read(request, path_invocation_id(request))
-        answer = self._answer(request, self._agent.cancel(context.invocation_id, request, context))
+        answer = self._answer(request, self._agent.cancel, context.invocation_id, request, context)
         return await self._observe("cancel_invocation", context, caller, answer)
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer with its document."""
-        return await self._answer(request, self._agent.get_openapi(request))
+        return await self._answer(request, self._agent.get_openapi, request)
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Refuse new invokes, wait for what is under way, and tell whether all has ended."""
@@ -98,9 +100,13 @@ class ClassApi:
                 raise
 
     async def _answer(
-        self, request: web.Request, answer: Awaitable[web.StreamResponse]
+        self,
+        request: web.Request,
+        method: Callable[Arguments, Awaitable[web.StreamResponse]],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
     ) -> web.StreamResponse:
-        """Await what the agent answers, and write it out.
+        """Await what a method of the agent answers, and write it out.
 
         Raises `AgentAnswer` for a `web.HTTPException` before that has begun, and `TypeError` for
         what is no response.
@@ -109,7 +115,8 @@ class ClassApi:
         assert task is not None
         self._under_way.add(task)
         try:
-            response = await answer
+            await ask_for_body(request)
+            response = await method(*arguments, **options)
             if not isinstance(response, web.StreamResponse):
                 raise TypeError(f"The agent answered with a {type(response).__name__}")
             await finish(request, response)

@@ -3,7 +3,7 @@
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import aiohttp_cors
@@ -21,13 +21,15 @@ _EXPOSED: Final = (
 )
 
 
-def allow_origins(app: web.Application, origins: Sequence[str]) -> None:
-    """Let pages of these origins call every HTTP route; with none, nothing is changed."""
+def allow_origins(
+    app: web.Application, routes: Iterable[web.AbstractRoute], origins: Sequence[str]
+) -> None:
+    """Let pages of these origins call these routes; with no origins, nothing is changed."""
     if not origins:
         return
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_headers="*", allow_methods="*", expose_headers=_EXPOSED, max_age=600
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(origins, options))
-    for route in list(app.router.routes()):
+    for route in routes:
         cors.add(route)

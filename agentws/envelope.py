@@ -5,7 +5,7 @@ import platform
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from agentws import __version__
@@ -19,6 +19,7 @@ from agentws.handshake import (
     name_request,
 )
 from agentws.protocol import InvocationError, encode, error_body, error_source
+from agentws.routing import leads_nowhere
 
 _logger: Final = logging.getLogger("agentws.http")
 
@@ -40,6 +41,8 @@ _CHALLENGE: Final = 'Bearer realm="agentws"'
 
 _CLIENT_LEFT: Final = 499
 """The status in the access log where nobody is there any more to read an answer; nginx's."""
+
+_CONTINUE: Final = "100-continue"
 
 _CODES: Final = {
     400: "invalid_request",
@@ -87,13 +90,17 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
         name_request(request)
         try:
             await admit(request)
+            check_expectation(request)
             return await handler(request)
         except AgentAnswer as own:
             raise own.response from None
         except Exception as error:
-            if BEGUN not in request:
-                return _answer_to(error, request)
-            return _end_early(request[BEGUN], error, request)
+            if BEGUN in request:
+                return _end_early(request[BEGUN], error, request)
+            response = _answer_to(error, request)
+            if _waits_to_be_asked(request):
+                response.force_close()  # whether the body will come after all is up to the client
+            return response
         finally:
             request.pop(BEGUN, None)  # a socket's answer knows its request: they would be a cycle
 
@@ -124,17 +131,25 @@ def _has_left(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-async def meet_expectation(request: web.BaseRequest) -> web.StreamResponse | None:
-    """Ask for the body of a client that waits to be asked (RFC 9110 §10.1.1), refuse other wishes.
+def check_expectation(request: web.Request) -> None:
+    """Raise `InvocationError` (417) where a request expects what is not done here."""
+    expected = ",".join(request.headers.getall(hdrs.EXPECT, ())).lower().split(",")
+    if {wish.strip() for wish in expected} - {"", _CONTINUE} and not leads_nowhere(request):
+        raise InvocationError("invalid_request", "Unknown Expect", 417)
 
-    aiohttp calls this before any middleware.
+
+async def ask_for_body(request: web.Request) -> None:
+    """Ask for the body of a client that waits to be asked, before it is read.
+
+    In HTTP/1.0 nobody waits (RFC 9110 §10.1.1). Raises `ConnectionError`.
     """
-    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+    if _waits_to_be_asked(request) and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
-        return None
-    name_request(request)
-    return error_response(InvocationError("invalid_request", "Unknown Expect", 417))
+
+
+def _waits_to_be_asked(request: web.Request) -> bool:
+    return hdrs.EXPECT in request.headers and request.can_read_body
 
 
 def error_response(error: InvocationError) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from agentws.caller import read_caller
-from agentws.envelope import UnreadableBody, encoded_response, json_response
+from agentws.envelope import UnreadableBody, ask_for_body, encoded_response, json_response
 from agentws.handshake import (
     INVOCATION_ID,
     REQUEST_ID,
@@ -151,6 +151,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     too_large = InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
     if (request.content_length or 0) > limit:
         raise too_large
+    await ask_for_body(request)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIME):

@@ -15,12 +15,13 @@ from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
 from agentws.connections import ConnectionRegistry
 from agentws.cors import allow_origins
-from agentws.envelope import add_headers, answering_errors, meet_expectation
+from agentws.envelope import add_headers, answering_errors
 from agentws.framed_ws import FramedEndpoint
 from agentws.handler import Agent, Served
 from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
 from agentws.raw_ws import RawEndpoint
+from agentws.routing import serve_routes
 from agentws.service_api import PROBES, ServiceApi
 from agentws.settings import Settings
 from agentws.stores import Store
@@ -107,7 +108,7 @@ class Server:
     @property
     def routes(self) -> Iterable[web.AbstractRoute]:
         """The routes that are served."""
-        return self._runner.app.router.routes()
+        return self._routes
 
     async def start(self) -> None:
         """Bind, open the store, run the agent's startup handler, listen.
@@ -189,10 +190,8 @@ class Server:
         routes.append(web.get(_FRAMED, framed.serve))
         if endpoint := self._raw or (framed if self._agent.invoke is not None else None):
             routes.append(web.get(_RAW, endpoint.serve))
-        for route in routes:
-            route.kwargs["expect_handler"] = meet_expectation
-        app.add_routes(routes)
-        allow_origins(app, self._settings.http.cors_origins)
+        self._routes = serve_routes(app, routes)
+        allow_origins(app, self._routes, self._settings.http.cors_origins)
         return app
 
     def _raw_endpoint(self, served: Served) -> RawEndpoint | None:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agentws import InvocationContext, InvocationError, InvocationWebSocketHandler
 from tests.conftest import PATIENCE, Serve
+from tests.peers import HttpPeer
 
 Socket = web.WebSocketResponse
 
@@ -102,6 +103,19 @@ async def test_the_methods_answer(serve: Serve) -> None:
             assert await answer.json() == {"openapi": "3.1.0"}
         async with session.get("/invocations/..%20") as answer:
             assert answer.status == 400
+
+
+async def test_a_client_that_waits_is_asked_before_the_agent_reads(serve: Serve) -> None:
+    server = await serve(Everything(), auth={"api_keys": ("key",)})
+    body = b'{"do": "answer"}'
+    expecting = ("Expect: 100-continue", f"Content-Length: {len(body)}")
+    async with HttpPeer.connect(server) as peer:
+        peer.request("POST /invocations", "api-key: key", *expecting)
+        assert (await peer.answer())[0] == 100
+        peer.writer.write(body)
+        assert (await peer.answer())[0] == 201
+        peer.request("POST /invocations", *expecting)
+        assert (await peer.answer())[0] == 401
 
 
 async def test_an_http_exception_passes_through(serve: Serve) -> None:

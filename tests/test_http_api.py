@@ -2127,13 +2127,56 @@ async def test_the_answer_to_a_coroutine_is_followed_on_a_socket(
         }
 
 
+EXPECTING = ("Expect: 100-continue", "Content-Length: 3")
+
+
+async def test_the_body_of_a_client_that_waits_is_asked_for(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with HttpPeer.connect(server) as peer:
+        for _ in range(2):
+            peer.request("POST /invocations", *EXPECTING)
+            assert (await peer.answer())[0] == 100
+            peer.writer.write(b"[1]")
+            status, headers, body = await peer.answer()
+            assert (status, body) == (200, b"[1]")
+            assert "connection" not in headers
+
+
+async def test_no_body_is_asked_for_that_will_be_refused(serve: Serve) -> None:
+    server = await serve(
+        agent_of(echo), http={"max_body_size": 2}, auth={"api_keys": ("open-sesame",)}
+    )
+    for headers, status in (((), 401), (("api-key: open-sesame",), 413)):
+        async with HttpPeer.connect(server) as peer:
+            peer.request("POST /invocations", *EXPECTING, *headers)
+            answered, told, _ = await peer.answer()
+            assert (answered, told["connection"]) == (status, "close")
+
+
+async def test_no_body_is_asked_for_that_has_no_bytes(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with HttpPeer.connect(server) as peer:
+        peer.request("POST /invocations", "Expect: 100-continue", "Content-Length: 0")
+        assert (await peer.answer())[::2] == (200, b"{}")
+
+
+async def test_nobody_waits_to_be_asked_in_http_1_0(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with HttpPeer.connect(server) as peer:
+        peer.writer.write(
+            b"POST /invocations HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n[1]"
+        )
+        assert (await peer.answer())[::2] == (200, b"[1]")
+
+
 async def test_an_event_stream_ends_the_connection_of_http_1_0(serve: Serve) -> None:
     server = await serve(agent_of(each))
     for line, body in (("POST /invocations", b"[1,2]"), ("GET /invocations/i", b"")):
         async with HttpPeer.connect(server) as peer:
             peer.writer.write(
                 f"{line} HTTP/1.0\r\nConnection: keep-alive\r\nAccept: text/event-stream\r\n"
-                f"x-agent-invocation-id: i\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                f"x-agent-invocation-id: i\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body
             )
             async with asyncio.timeout(PATIENCE):
                 received = await peer.reader.read()

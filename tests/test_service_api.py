@@ -13,6 +13,7 @@ import pytest
 
 from agentws import Agent, InvocationContext, __version__
 from tests.conftest import PATIENCE, LogLines, Running, Serve
+from tests.peers import HttpPeer
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -216,6 +217,41 @@ async def test_an_expectation_that_is_not_met_is_an_error_as_any_other(
         assert answer.status == 417
         assert UUID.fullmatch(answer.headers["x-request-id"])
         assert (await answer.json())["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("wish", ["\xff\xfe", "wonders", "100-continue, wonders", "100-Continue"])
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /nowhere", 404),
+        ("GET /a%0ab", 404),
+        ("GET /", 404),
+        ("OPTIONS *", 404),
+        ("PUT /readiness", 405),
+        ("GET /invocations/docs/openapi.json", 401),
+        ("POST /invocations", 401),
+    ],
+)
+async def test_no_expectation_comes_before_route_and_admission(
+    serve: Serve, line: str, status: int, wish: str, log_lines: LogLines
+) -> None:
+    server = await serve(echoing(), auth={"api_keys": ("key",)})
+    async with HttpPeer.connect(server) as peer:
+        peer.request(line, f"Expect: {wish}", "Content-Length: 2")
+        answered, headers, body = await peer.answer()
+    assert answered == status
+    assert UUID.fullmatch(headers["x-request-id"])
+    assert "error" in json.loads(body)
+    assert headers["connection"] == "close"  # the body may follow, or not
+    assert not [record for record in log_lines.records if record.exc_info]
+
+
+async def test_odd_expectations_are_refused_once_admitted(serve: Serve) -> None:
+    server = await serve(echoing())
+    for wish in ("\xff\xfe", "100-continue, wonders", "wonders"):
+        async with HttpPeer.connect(server) as peer:
+            peer.request("GET /liveness", f"Expect: {wish}")
+            assert (await peer.answer())[0] == 417
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,55 @@
+"""Which handler answers a path."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+
+class Elsewhere(web.PlainResource):
+    """Where no other resource is.
+
+    aiohttp's own answer to that would look at `Expect` before any middleware.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("/")
+
+    async def resolve(
+        self,
+        request: web.Request,  # noqa: ARG002 - the signature is given
+    ) -> tuple[web.UrlMappingMatchInfo, set[str]]:
+        """Match whatever came, `OPTIONS *` included."""
+        (route,) = self
+        return web.UrlMappingMatchInfo({}, route), set()
+
+    async def refuse(self, request: web.Request) -> web.StreamResponse:
+        """Say that there is no such route, or that it has no such method."""
+        allowed: set[str] = set()
+        for resource in request.app.router.resources():
+            if resource is not self:
+                allowed |= (await resource.resolve(request))[1]
+        if allowed:
+            raise web.HTTPMethodNotAllowed(request.method, allowed)
+        raise web.HTTPNotFound
+
+
+def serve_routes(app: web.Application, routes: Iterable[web.RouteDef]) -> list[web.AbstractRoute]:
+    """Let an application answer routes, and whatever is none of them; return those named."""
+    routes = list(routes)
+    for route in routes:
+        route.kwargs["expect_handler"] = _expectation_waits
+    named = app.add_routes(routes)
+    elsewhere = Elsewhere()
+    app.router.register_resource(elsewhere)
+    elsewhere.add_route("*", elsewhere.refuse, expect_handler=_expectation_waits)
+    return named
+
+
+def leads_nowhere(request: web.Request) -> bool:
+    """Tell whether no route was found for a request."""
+    match = request.match_info
+    return match.http_exception is not None or isinstance(match.route.resource, Elsewhere)
+
+
+async def _expectation_waits(_: web.Request) -> None:
+    """Leave `Expect` to whoever reads the body: aiohttp asks before a request is admitted."""
