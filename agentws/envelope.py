@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from agentws import __version__
 from agentws.answers import BEGUN, Begun, cut
+from agentws.content_coding import CODINGS
 from agentws.handshake import (
     INVOCATION_HEADER,
     INVOCATION_ID,
@@ -158,6 +159,8 @@ def error_response(error: InvocationError) -> web.Response:
     response.headers[ERROR_SOURCE_HEADER] = error_source(error)
     if error.status in (429, 503):
         response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER
+    if error.code == "unsupported_media_type":
+        response.headers[hdrs.ACCEPT_ENCODING] = CODINGS  # RFC 9110 §15.5.16
     if error.status == 401:
         response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
     if isinstance(error, UnreadableBody):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from agentws.caller import read_caller
+from agentws.content_coding import Corrupt, Plain, decoder
 from agentws.envelope import UnreadableBody, ask_for_body, encoded_response, json_response
 from agentws.handshake import (
     INVOCATION_ID,
@@ -143,28 +144,41 @@ async def _collect(reader: LogReader) -> list[bytes]:
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """Read the body, at most `limit` bytes of it.
+    """Read the body, at most `limit` bytes of it, before and after it is inflated.
 
-    Raises `InvocationError`: `payload_too_large`, before the first byte where the length is told,
-    and `invalid_request` when it cannot be decompressed or takes longer than `BODY_TIME`.
+    Raises `InvocationError`: `unsupported_media_type` for an encoding that is not known and
+    `payload_too_large`, both before the first byte where that can be told; `invalid_request` when
+    it is not encoded as it says or takes longer than `BODY_TIME`.
     """
-    too_large = InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
+    coding = decoder(",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())))
     if (request.content_length or 0) > limit:
-        raise too_large
+        raise _too_large(limit)
     await ask_for_body(request)
-    body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIME):
-            async for part in request.content.iter_any():
-                body += part
-                if len(body) > limit:
-                    raise too_large
+            return await _decode_body(request, coding, limit)
     except TimeoutError as error:
         raise UnreadableBody(f"The body did not come within {BODY_TIME:g} s") from error
     except web.RequestPayloadError as error:
         request.content.feed_eof()  # aiohttp would read on, fail again, and log that as ours
         raise UnreadableBody("The body is not encoded as it says") from error
+    except Corrupt as error:
+        raise UnreadableBody(str(error)) from error
+
+
+async def _decode_body(request: web.Request, coding: Plain, limit: int) -> bytes:
+    received, body = 0, bytearray()
+    async for part in request.content.iter_any():
+        received += len(part)
+        body += coding.feed(part, limit + 1 - len(body))
+        if max(received, len(body)) > limit:
+            raise _too_large(limit)
+    coding.end()
     return bytes(body)
+
+
+def _too_large(limit: int) -> InvocationError:
+    return InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
 
 
 def _starting_after(request: web.Request) -> int:

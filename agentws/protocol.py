@@ -107,6 +107,7 @@ STATUS: Final[Mapping[str, int]] = {
     "already_finished": 409,
     "cancelled": 409,
     "payload_too_large": 413,
+    "unsupported_media_type": 415,
     "too_many_invocations": 429,
     "replay_gap": 410,
     "internal_error": 500,

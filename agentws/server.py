@@ -94,6 +94,9 @@ class Server:
             access_log_class=AccessLogger,
             access_log=AccessLogger.LOGGER if settings.server.access_log else None,
             logger=ServerLogger(_logger),
+            # Where aiohttp refuses an encoding, nothing of ours answers. In class style, the agent
+            # reads the body by aiohttp's request, which has no other way to inflate it.
+            auto_decompress=self._class_api is not None,
             keepalive_timeout=settings.http.keepalive_timeout,
             lingering_time=_LINGER,
             handler_cancellation=True,  # a client that leaves is a lost listener, at once (§5)

@@ -1,6 +1,7 @@
 """Agents that own their socket and their HTTP answers."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -116,6 +117,19 @@ async def test_a_client_that_waits_is_asked_before_the_agent_reads(serve: Serve)
         assert (await peer.answer())[0] == 201
         peer.request("POST /invocations", *expecting)
         assert (await peer.answer())[0] == 401
+
+
+async def test_a_body_reaches_the_agent_inflated(serve: Serve) -> None:
+    server = await serve(Everything())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post(
+            "/invocations",
+            data=gzip.compress(b'{"do": "answer"}'),
+            headers={"Content-Encoding": "gzip"},
+        ) as answer,
+    ):
+        assert answer.status == 201
 
 
 async def test_an_http_exception_passes_through(serve: Serve) -> None:

@@ -840,6 +840,7 @@ ERRORS = {
     "already_finished": (409, "user", False),
     "cancelled": (409, "user", False),
     "payload_too_large": (413, "user", False),
+    "unsupported_media_type": (415, "user", False),
     "too_many_invocations": (429, "platform", True),
     "replay_gap": (410, "user", False),
     "internal_error": (500, "upstream", False),
