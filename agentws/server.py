@@ -43,6 +43,9 @@ CANCEL_TIME: Final = 1.0
 _LINGER: Final = 1.0
 """Seconds for which the rest of a refused body is read, so that its sender reads the answer."""
 
+_FIELD_SIZE: Final = 16 * 1024
+"""Bytes of the request line, and of a header field: a token may name hundreds of groups."""
+
 _BACKLOG: Final = 1024
 
 _FRAMED: Final = "/invocations_ws/ws"
@@ -97,6 +100,8 @@ class Server:
             # Where aiohttp refuses an encoding, nothing of ours answers. In class style, the agent
             # reads the body by aiohttp's request, which has no other way to inflate it.
             auto_decompress=self._class_api is not None,
+            max_line_size=_FIELD_SIZE,
+            max_field_size=_FIELD_SIZE,
             keepalive_timeout=settings.http.keepalive_timeout,
             lingering_time=_LINGER,
             handler_cancellation=True,  # a client that leaves is a lost listener, at once (§5)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -304,6 +305,18 @@ async def test_a_token_opens_every_transport(
     for path in (FRAMED, RAW):
         assert await shake_hands(session, server, bearer(token), path) == 101
         assert await shake_hands(session, server, path=f"{path}?access={token}") == 101
+
+
+@pytest.mark.parametrize("groups", [150, 250])
+async def test_a_token_may_name_many_groups(
+    serve: Serve, session: aiohttp.ClientSession, issuer: Issuer, groups: int
+) -> None:
+    server = await serve(knowing(), auth={**issuer.settings, "query_parameter": "access"})
+    token = issuer.token(groups=[str(uuid.uuid4()) for _ in range(groups)])
+    assert len(token) > groups * 50
+    assert (await post(session, server, bearer(token)))[0] == 200
+    assert await shake_hands(session, server, bearer(token)) == 101
+    assert await shake_hands(session, server, path=f"{FRAMED}?access={token}") == 101
 
 
 async def test_a_bad_token_is_told_why(

@@ -19,6 +19,7 @@ from agentws import Agent, InvocationContext
 from agentws.server import BindError, Server, StartupError
 from agentws.settings import Settings
 from tests.conftest import PATIENCE, Client, Frame, LogLines, Running, Serve
+from tests.peers import HttpPeer
 
 CLOSE_1001 = b"\x88\x02" + struct.pack("!H", 1001)
 
@@ -536,3 +537,38 @@ async def test_a_server_on_every_address_answers_on_each(
     server = await serve(Agent(), server={"host": "0.0.0.0"})
     async with session.get(f"{server.http}/liveness") as answer:
         assert answer.status == 200
+
+
+# --- the size of what comes before a body -----------------------------------------------------
+
+FIELD = 16 * 1024
+MOST_FIELDS = 128
+
+
+def field(number: int, size: int = FIELD) -> str:
+    """A header field whose name and value have so many bytes together."""
+    name = f"x-field-{number:03}"
+    return f"{name}: {'v' * (size - len(name))}"
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "status"),
+    [
+        ("GET /liveness", [field(1)], 200),
+        ("GET /liveness", [field(1), field(2), field(3)], 200),
+        ("GET /liveness", [field(number, 64) for number in range(MOST_FIELDS - 1)], 200),
+        (f"GET /liveness?{'q' * (FIELD - len('/liveness?'))}", [], 200),
+        ("GET /liveness", [field(1, FIELD + 64)], 400),
+        ("GET /liveness", [field(number, 64) for number in range(MOST_FIELDS)], 400),
+        (f"GET /liveness?{'q' * FIELD}", [], 400),
+    ],
+    ids=["a field", "three", "many", "a line", "too long", "too many", "too long a line"],
+)
+async def test_header_fields_have_room_for_16_kib_each(
+    serve: Serve, line: str, fields: list[str], status: int
+) -> None:
+    server = await serve(Agent())
+    async with HttpPeer.connect(server) as peer:
+        peer.request(line, *fields)
+        async with asyncio.timeout(PATIENCE):
+            assert int((await peer.reader.readline()).split()[1]) == status

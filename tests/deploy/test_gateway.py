@@ -221,6 +221,17 @@ async def data_of(answer: aiohttp.ClientResponse) -> AsyncIterator[Any]:
             yield json.loads(line.removeprefix(b"data: "))
 
 
+async def test_a_token_of_16_kib_gets_through(site: Site) -> None:
+    await site.open(auth={"api_keys": ("k" * 16_000,)})
+    headers = {"Authorization": "Bearer " + "k" * 16_000}
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http, headers=headers) as session,
+        session.post("/invocations", json={"count": 1, "pause": 0}) as answer,
+    ):
+        assert answer.status == 200
+
+
 async def test_connections_are_kept_and_used_again_on_both_sides(site: Site) -> None:
     await site.open()
     headers = {"Accept": "application/json"}
