@@ -22,7 +22,8 @@ from agentws.invocations import Invocation, InvocationTable
 from agentws.log_reader import LogReader
 from agentws.protocol import InvocationError, decode_payload
 from agentws.settings import Settings
-from agentws.sse import EventStream
+from agentws.sse import END_ID, EventStream
+from agentws.stores import Log
 
 MOST_COLLECTED: Final = 64 * 1024**2
 """Bytes of a stream that are held together for a client that wants one JSON array."""
@@ -30,7 +31,12 @@ MOST_COLLECTED: Final = 64 * 1024**2
 BODY_TIME: Final = 300.0
 """Seconds within which a body has to come: who sends a byte now and then is not waited for."""
 
+_LAST_EVENT_ID: Final = "Last-Event-ID"
 _SEQUENCE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_EVENTS: Final = "text/event-stream"
+_REFUSED: Final = re.compile(r"(^|;)\s*q\s*=\s*0(\.0{0,3})?\s*(;|$)", re.I)
+"""A weight of nothing (RFC 9110 §12.4.2)."""
+
 _RESPOND_ASYNC: Final = "respond-async"  # RFC 7240 §4.1
 
 
@@ -85,10 +91,14 @@ class HttpApi:
         invocation_id = path_invocation_id(request)
         session_id = http_session(request, self._session_id)
         caller = read_caller(request, "http", request[REQUEST_ID])
-        if request.method == hdrs.METH_HEAD or "text/event-stream" not in _accepted(request):
+        if request.method == hdrs.METH_HEAD or not _accepted(request).get(_EVENTS):
             return encoded_response(await self._table.get(invocation_id, session_id, caller))
-        after = _starting_after(request)
-        with LogReader(await self._table.attach(invocation_id, caller), after) as reader:
+        has_seen_the_end = request.headers.get(_LAST_EVENT_ID) == END_ID
+        after = 0 if has_seen_the_end else _starting_after(request)
+        log = await self._table.attach(invocation_id, caller)
+        if has_seen_the_end:
+            return _rest(log)
+        with LogReader(log, after) as reader:
             return await self._event_stream(reader).respond(request)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
@@ -116,8 +126,7 @@ class HttpApi:
         if not reader.log.record.streams:
             await _collect(reader)
             return encoded_response(reader.log.record.result or b"null")
-        accepted = _accepted(request)
-        if "application/json" in accepted and "text/event-stream" not in accepted:
+        if _wants_an_array(_accepted(request)):
             return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
         return await self._event_stream(reader).respond(request)
 
@@ -181,10 +190,20 @@ def _too_large(limit: int) -> InvocationError:
     return InvocationError("payload_too_large", f"The body is larger than {limit} bytes")
 
 
+def _rest(log: Log) -> web.Response:
+    """Answer a client that has seen the end: by 204, after which an `EventSource` comes to rest.
+
+    Raises `invalid_request` where nobody can have seen it.
+    """
+    if not log.ended:
+        raise InvocationError("invalid_request", f"{_LAST_EVENT_ID}: the invocation still runs")
+    return web.Response(status=204)
+
+
 def _starting_after(request: web.Request) -> int:
     """Return the sequence number to start after; the header wins over the query."""
     for name, value in (
-        ("Last-Event-ID", request.headers.get("Last-Event-ID")),
+        (_LAST_EVENT_ID, request.headers.get(_LAST_EVENT_ID)),
         ("starting_after", request.query.get("starting_after")),
     ):
         if value:
@@ -194,14 +213,22 @@ def _starting_after(request: web.Request) -> int:
     return 0
 
 
-def _accepted(request: web.Request) -> Collection[str]:
-    """Return the media types that `Accept` names, without their parameters."""
-    return _tokens(request.headers.getall(hdrs.ACCEPT, []))
+def _accepted(request: web.Request) -> Mapping[str, bool]:
+    """Return what `Accept` says of the media types that it names: yes, or no where `q` is 0."""
+    return {
+        media_type.strip().lower(): not _REFUSED.search(parameters)
+        for value in request.headers.getall(hdrs.ACCEPT, ())
+        for item in value.split(",")
+        for media_type, _, parameters in [item.partition(";")]
+    }
+
+
+def _wants_an_array(accepted: Mapping[str, bool]) -> bool:
+    """Tell whether a stream should be one JSON array (§6): JSON is named, or events are refused."""
+    return not accepted.get(_EVENTS, not accepted.get("application/json"))
 
 
 def _preferences(request: web.Request) -> Collection[str]:
-    return _tokens(request.headers.getall("Prefer", []))
-
-
-def _tokens(values: list[str]) -> Collection[str]:
-    return {item.split(";")[0].strip().lower() for value in values for item in value.split(",")}
+    """Return what `Prefer` names, without values and parameters (RFC 7240 §2)."""
+    values = ",".join(request.headers.getall("Prefer", ())).split(",")
+    return {item.split(";")[0].strip().lower() for item in values}

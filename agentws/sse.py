@@ -7,21 +7,24 @@ that took 38 times the CPU time of writing together what is ready together.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from msgspec.json import format as format_json
 
 from agentws.connections import SendDeadline
 from agentws.log_reader import LogReader
-from agentws.protocol import InvocationError, ReplayGap, encode
+from agentws.protocol import ReplayGap, encode, error_body
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache",
+    "Cache-Control": "no-cache, no-transform",  # what compresses on the way would hold events back
     "X-Accel-Buffering": "no",  # asks nginx to pass events on as they come
 }
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+END_ID: Final = "end"
+"""The id of the event that ends an invocation, where chunks have their number."""
 
 
 class EventStream:
@@ -67,7 +70,7 @@ class EventStream:
             return _KEEP_ALIVE
         except ReplayGap as gap:
             self._ended = True
-            return _error_event(gap)
+            return _event("error", encode({"error": error_body(gap)}))  # the invocation goes on
         events = _chunk_events(chunks, number + 1)
         if self._reader.finished:
             self._ended = True
@@ -77,11 +80,11 @@ class EventStream:
     def _end_event(self) -> bytes:
         record = self._reader.log.record
         if record.error is not None:
-            return _error_event(record.error)
+            return _end("error", encode({"error": error_body(record.error)}))
         if not record.streams:
-            return _event("result", record.result or b"null")
+            return _end("result", record.result or b"null")
         ids = {"invocation_id": record.invocation_id, "session_id": record.session_id}
-        return _event("stream_end", encode(ids))
+        return _end("stream_end", encode(ids))
 
 
 def _chunk_events(chunks: Sequence[bytes], first: int) -> bytes:
@@ -96,11 +99,8 @@ def _on_one_line(data: bytes) -> bytes:
     return data if b"\n" not in data and b"\r" not in data else format_json(data, indent=-1)
 
 
-def _error_event(error: InvocationError) -> bytes:
-    fields: dict[str, Any] = {"code": error.code, "message": error.message}
-    if isinstance(error, ReplayGap):
-        fields["first_available"] = error.first_available
-    return _event("error", encode({"error": fields}))
+def _end(name: str, data: bytes) -> bytes:
+    return b"id: %b\n%b" % (END_ID.encode(), _event(name, data))
 
 
 def _event(name: str, data: bytes) -> bytes:

@@ -123,13 +123,13 @@ def chunk(number: int, value: Any) -> bytes:
 def end(invocation_id: str, session_id: str) -> bytes:
     """The event of a stream's end, byte for byte."""
     ids = {"invocation_id": invocation_id, "session_id": session_id}
-    return b"event: stream_end\ndata: %b\n\n" % msgspec.json.encode(ids)
+    return b"id: end\nevent: stream_end\ndata: %b\n\n" % msgspec.json.encode(ids)
 
 
-def failure(code: str, message: str, **more: Any) -> bytes:
+def failure(code: str, message: str, source: str, *, retryable: bool = False) -> bytes:
     """The event of a failure, byte for byte."""
-    error = {"code": code, "message": message, **more}
-    return b"event: error\ndata: %b\n\n" % msgspec.json.encode({"error": error})
+    error = {"code": code, "message": message, "retryable": retryable, "source": source}
+    return b"id: end\nevent: error\ndata: %b\n\n" % msgspec.json.encode({"error": error})
 
 
 async def event(answer: aiohttp.ClientResponse) -> bytes:
@@ -280,7 +280,7 @@ async def test_a_generator_is_an_event_stream_byte_for_byte(serve: Serve, sessio
     url = f"{server.http}/invocations?agent_session_id=s"
     async with session.post(url, json=values, headers=named("i")) as answer:
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
-        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["Cache-Control"] == "no-cache, no-transform"
         assert await answer.read() == b"".join(
             [*(chunk(number, value) for number, value in enumerate(values, 1)), end("i", "s")]
         )
@@ -302,7 +302,7 @@ async def test_the_headers_go_out_before_the_first_chunk(serve: Serve, session: 
         invocation_id = answer.headers["x-agent-invocation-id"]
         async with session.post(f"{url}/{invocation_id}/cancel") as cancelled:
             assert (await cancelled.json())["status"] == "cancelled"
-        assert (await event(answer)).startswith(b"event: error\n")
+        assert (await event(answer)).startswith(b"id: end\nevent: error\n")
 
 
 async def test_a_chunk_goes_out_when_it_is_made(serve: Serve, session: Session) -> None:
@@ -366,7 +366,7 @@ async def test_a_failure_of_a_stream_is_an_event(
     async with session.post(f"{server.http}/invocations", json=chunks) as answer:
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
         sent = b"".join(chunk(number, number) for number in chunks)
-        assert await answer.read() == sent + failure("no_luck", "Ünlucky")
+        assert await answer.read() == sent + failure("no_luck", "Ünlucky", "user")
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ async def test_an_exception_of_a_stream_is_an_event_that_tells_nothing(
     server = await serve(agent_of(invoke))
     async with session.post(f"{server.http}/invocations") as answer:
         body = await answer.read()
-    assert body == chunk(1, 1) + failure("internal_error", "Internal server error")
+    assert body == chunk(1, 1) + failure("internal_error", "Internal server error", "upstream")
     line = await log_lines.next("agentws.invocations")
     assert line.exc_info is not None
     assert "secret" in repr(line.exc_info[1])
@@ -412,6 +412,14 @@ async def test_an_exception_of_a_stream_is_an_event_that_tells_nothing(
         (["application/*"], False),
         (["text/html"], False),
         (["application/jsonl"], False),
+        (["application/json, text/event-stream;q=0"], True),
+        (["application/json", "text/event-stream; Q=0.000"], True),
+        (["*/*, text/event-stream;charset=utf-8 ; q = 0"], True),
+        (["text/event-stream;q=0"], True),
+        (["application/json;q=0"], False),
+        (["application/json;q=0, text/event-stream"], False),
+        (["application/json, text/event-stream;q=0.001"], False),
+        (["application/json, text/event-stream;q=00"], False),
         ([""], False),
         ([], False),
     ],
@@ -1229,7 +1237,7 @@ async def test_while_it_drains_it_refuses_new_work_and_sees_to_the_old(
         async with session.get(f"{url}/i", headers={**SSE, "Last-Event-ID": "1"}) as answer:
             gate.opened.set()
             assert await event(answer) == chunk(2, "b")
-            assert (await event(answer)).startswith(b"event: stream_end\n")
+            assert (await event(answer)).startswith(b"id: end\nevent: stream_end\n")
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -1248,7 +1256,7 @@ async def test_what_outlasts_the_grace_is_told_so(
         async with await posting as answer:
             if streams:
                 assert (await answer.read()).startswith(
-                    b'event: error\ndata: {"error":{"code":"shutting_down",'
+                    b'id: end\nevent: error\ndata: {"error":{"code":"shutting_down",'
                 )
             else:
                 await refusal(answer, 503, "shutting_down")
@@ -1273,7 +1281,7 @@ async def test_a_timeout_of_a_stream_is_an_event(serve: Serve, session: Session)
     async with session.post(f"{server.http}/invocations", json=["a"]) as answer:
         assert await event(answer) == chunk(1, "a")
         assert (await answer.read()).startswith(
-            b'event: error\ndata: {"error":{"code":"timeout","message":'
+            b'id: end\nevent: error\ndata: {"error":{"code":"timeout","message":'
         )
     async with session.post(f"{server.http}/invocations", json=["a"], headers=JSON) as answer:
         await refusal(answer, 504, "timeout")
@@ -1411,7 +1419,7 @@ async def test_a_cancel_is_told_to_who_asked_and_to_who_listens(
     async with await posting as answer:
         if streams:
             assert (await answer.read()).startswith(
-                b'event: error\ndata: {"error":{"code":"cancelled",'
+                b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
             )
         else:
             assert (await refusal(answer, 409, "cancelled"))["source"] == "user"
@@ -1517,7 +1525,7 @@ async def test_the_agents_get_handler_answers_for_any_id(serve: Serve, session: 
     async with session.get(f"{url}/broken") as answer:
         assert (await refusal(answer, 500, "internal_error"))["source"] == "upstream"
     async with session.get(f"{url}/known", headers=SSE) as answer:  # this attaches
-        assert await answer.read() == b"event: result\ndata: 1\n\n"
+        assert await answer.read() == b"id: end\nevent: result\ndata: 1\n\n"
     async with session.get(f"{url}/unknown", headers=SSE) as answer:
         await refusal(answer, 404, "not_found")
 
@@ -1827,6 +1835,94 @@ async def test_a_gap_where_nothing_at_all_is_held_tells_the_next_number(
         assert await answer.read() == end("i", "s")
 
 
+async def test_who_falls_behind_is_told_by_an_event_that_is_no_end(
+    serve: Serve, session: Session
+) -> None:
+    async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[str, None]:
+        while True:
+            await turns.acquire()
+            yield "x" * 16 * KIB
+
+    turns = asyncio.Semaphore(0)
+    server = await serve(agent_of(invoke), invocations={"replay_bytes": 64 * KIB})
+    url = f"{server.http}/invocations"
+    async with session.post(url, headers=named("i", **ASYNC)):
+        pass
+    async with HttpPeer.connect(server, receive_buffer=4096, limit=MIB) as slow:
+        slow.request("GET /invocations/i", "Accept: text/event-stream", "Connection: close")
+        await slow.reader.readuntil(b"\r\n\r\n")
+        slow.stop_reading()
+        slow.narrow_the_way_back()
+        async with session.get(f"{url}/i", headers=SSE) as answer:
+            for _ in range(100):
+                turns.release()
+                assert b"event: stream_chunk" in await event(answer)
+        slow.read_again()
+        async with asyncio.timeout(PATIENCE):
+            told = await slow.reader.read(-1)
+    assert b'\r\nevent: error\ndata: {"error":{"code":"replay_gap"' in told
+    assert b'"retryable":false,"source":"user","first_available":' in told
+    assert b"id: end" not in told
+
+
+SEEN_THE_END = {**SSE, "Last-Event-ID": "end"}
+
+
+async def raising(payload: Any, context: InvocationContext) -> None:
+    raise InvocationError("no_luck", "")
+
+
+@pytest.mark.parametrize("function", [each, echo, raising])
+async def test_who_has_seen_the_end_comes_to_rest(
+    serve: Serve, session: Session, function: InvokeHandler
+) -> None:
+    server = await serve(agent_of(function))
+    url = f"{server.http}/invocations"
+    async with session.post(url, json=[1], headers=named("i", **ASYNC)):
+        pass
+    await ended(server, session, "i")
+    for query in ("", "?starting_after=1"):
+        async with session.get(f"{url}/i{query}", headers=SEEN_THE_END) as answer:
+            assert (answer.status, await answer.read()) == (204, b"")
+            assert answer.headers["x-agent-invocation-id"] == "i"
+    async with session.get(f"{url}/i", headers={"Last-Event-ID": "end"}) as answer:
+        assert (await answer.json())["invocation_id"] == "i"  # no event stream was asked for
+    async with session.get(f"{url}/j", headers=SEEN_THE_END) as answer:
+        await refusal(answer, 404, "not_found")
+
+
+async def test_who_knows_the_last_chunk_gets_the_end(serve: Serve, session: Session) -> None:
+    server = await serve(agent_of(each))
+    url = f"{server.http}/invocations"
+    async with session.post(f"{url}?agent_session_id=s", json=[1, 2], headers=named("i")):
+        pass
+    async with session.get(f"{url}/i", headers={**SSE, "Last-Event-ID": "2"}) as answer:
+        assert (answer.status, await answer.read()) == (200, end("i", "s"))
+
+
+async def test_the_end_of_what_runs_cannot_have_been_seen(serve: Serve, session: Session) -> None:
+    gate = Gate()
+    server = await serve(agent_of(gate.stream))
+    url = f"{server.http}/invocations"
+    async with session.post(url, json=["a"], headers=named("i", **ASYNC)):
+        pass
+    await soon(gate.entered)
+    async with session.get(f"{url}/i", headers=SEEN_THE_END) as answer:
+        assert "Last-Event-ID" in (await refusal(answer, 400, "invalid_request"))["message"]
+    async with session.get(f"{url}/i?starting_after=end", headers=SSE) as answer:
+        assert "starting_after" in (await refusal(answer, 400, "invalid_request"))["message"]
+
+
+async def test_a_poll_that_refuses_events_gets_the_record(serve: Serve, session: Session) -> None:
+    server = await serve(agent_of(each))
+    url = f"{server.http}/invocations"
+    async with session.post(url, json=[1], headers=named("i")):
+        pass
+    for accept in ("text/event-stream;q=0", "application/json, text/event-stream;q=0.0"):
+        async with session.get(f"{url}/i", headers={"Accept": accept}) as answer:
+            assert (await answer.json())["invocation_id"] == "i"
+
+
 @pytest.mark.parametrize("value", [{"a": "é"}, None, 0])
 async def test_attaching_to_a_coroutine_gets_its_value(
     serve: Serve, session: Session, value: Any
@@ -1836,7 +1932,7 @@ async def test_attaching_to_a_coroutine_gets_its_value(
     url = f"{server.http}/invocations"
     async with session.post(url, data=json.dumps(value), headers=named("i", **ASYNC)):
         pass
-    result = b"event: result\ndata: %b\n\n" % msgspec.json.encode(value)
+    result = b"id: end\nevent: result\ndata: %b\n\n" % msgspec.json.encode(value)
     async with session.get(f"{url}/i", headers=SSE) as answer:  # while it runs
         gate.opened.set()
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
@@ -1864,7 +1960,7 @@ async def test_attaching_to_a_failure_gets_the_error(
     async with session.get(f"{url}/i", headers=SSE) as answer:
         assert answer.status == 200
         replayed = chunk(1, 1) if streams else b""
-        assert await answer.read() == replayed + failure("no_luck", "Unlucky")
+        assert await answer.read() == replayed + failure("no_luck", "Unlucky", "user")
 
 
 async def test_the_replay_of_a_stream_begins_where_the_client_left(
@@ -2137,7 +2233,7 @@ async def test_what_starts_on_a_socket_is_polled_followed_and_cancelled_over_htt
             async with session.post(f"{url}/cancel") as cancelled:
                 assert await cancelled.json() == {"invocation_id": "i", "status": "cancelled"}
             assert (await answer.read()).startswith(
-                b'event: error\ndata: {"error":{"code":"cancelled",'
+                b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
             )
         frame = await client.receive()
         assert (frame["type"], frame["error"]["code"]) == ("error", "cancelled")
@@ -2169,7 +2265,7 @@ async def test_what_starts_over_http_is_polled_followed_and_cancelled_on_a_socke
         await client.send(action="cancel_invocation", invocation_id="i")
         await client.until(type="result", payload={"invocation_id": "i", "status": "cancelled"})
         assert (await event(answer)).startswith(
-            b'event: error\ndata: {"error":{"code":"cancelled",'
+            b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
         )
 
 

@@ -78,8 +78,24 @@ async def test_a_live_stream_is_followed_over_http(
             text = await response.text()
     assert [line for line in text.splitlines() if line.startswith(("id", "event"))] == [
         *("id: 2", "event: stream_chunk", "id: 3", "event: stream_chunk"),
-        "event: stream_end",
+        *("id: end", "event: stream_end"),
     ]
+
+
+async def test_who_has_seen_the_end_comes_to_rest_on_another_replica(
+    redis: RedisServer, serve_pair: ServePair, stage: Stage
+) -> None:
+    pair = await serve_pair(redis)
+    async with pair.owner.connect() as client, aiohttp.ClientSession() as session:
+        await begin(client, stage, "a")
+        url = f"{pair.other.http}/invocations/i"
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": "end"}
+        async with session.get(url, headers=headers) as response:
+            assert response.status == 400
+        stage.say("i", Stage.END)
+        await client.until(type="stream_end")
+        async with session.get(url, headers=headers) as response:
+            assert (response.status, await response.read()) == (204, b"")
 
 
 async def test_many_follow_each_from_its_own_place(
