@@ -11,7 +11,7 @@ from agentws.caller import IDENTITY, Identity
 from agentws.handshake import require_upgrade
 from agentws.origins import Origins
 from agentws.protocol import InvocationError
-from agentws.routing import leads_nowhere
+from agentws.routing import leads_nowhere, plain_path
 from agentws.settings import AuthSettings
 from agentws.tokens import BadToken, SigningKeys, TokenVerifier
 
@@ -62,9 +62,10 @@ class AccessControl:
         Raises `InvocationError`: `upgrade_required`, `forbidden`, `unauthorized`, in this order. A
         route that is not there is left to be answered so.
         """
-        if leads_nowhere(request) or request.path in self._probes:
+        path = plain_path(request)
+        if leads_nowhere(request) or path in self._probes:
             return
-        opens_socket = request.path in self._sockets
+        opens_socket = path in self._sockets
         if opens_socket:
             require_upgrade(request)
         self._check_origin(request)

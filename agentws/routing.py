@@ -1,6 +1,6 @@
 """Which handler answers a path."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -33,16 +33,27 @@ class Elsewhere(web.PlainResource):
         raise web.HTTPNotFound
 
 
-def serve_routes(app: web.Application, routes: Iterable[web.RouteDef]) -> list[web.AbstractRoute]:
-    """Let an application answer routes, and whatever is none of them; return those named."""
-    routes = list(routes)
-    for route in routes:
-        route.kwargs["expect_handler"] = _expectation_waits
-    named = app.add_routes(routes)
+def serve_routes(app: web.Application, routes: Sequence[web.RouteDef]) -> list[web.AbstractRoute]:
+    """Let an application answer routes, and whatever is none of them; return those named.
+
+    With a trailing slash a route is the same one (§1).
+    """
+    named = app.add_routes([_taking(route, route.path) for route in routes])
+    app.add_routes([_taking(route, route.path + "/") for route in routes])
     elsewhere = Elsewhere()
     app.router.register_resource(elsewhere)
     elsewhere.add_route("*", elsewhere.refuse, expect_handler=_expectation_waits)
     return named
+
+
+def plain_path(request: web.BaseRequest) -> str:
+    """Return the path of a request, without a trailing slash."""
+    return request.path.removesuffix("/")
+
+
+def _taking(route: web.RouteDef, path: str) -> web.RouteDef:
+    options = {**route.kwargs, "expect_handler": _expectation_waits}
+    return web.RouteDef(route.method, path, route.handler, options)
 
 
 def leads_nowhere(request: web.Request) -> bool:

@@ -102,6 +102,10 @@ async def test_the_methods_answer(serve: Serve) -> None:
             assert await answer.text() == "cancel i"
         async with session.get("/invocations/docs/openapi.json") as answer:
             assert await answer.json() == {"openapi": "3.1.0"}
+        async with session.post("/invocations/", json={"do": "answer"}) as answer:
+            assert answer.status == 201
+        async with session.get("/invocations/i/") as answer:
+            assert await answer.text() == "get i i"
         async with session.get("/invocations/..%20") as answer:
             assert answer.status == 400
 

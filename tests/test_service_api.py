@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import jsonschema
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from agentws import Agent, InvocationContext, __version__
 from tests.conftest import PATIENCE, LogLines, Running, Serve
@@ -171,12 +172,61 @@ async def test_what_is_said_on_the_socket_is_as_the_asyncapi_document_describes_
         check("receive", "invoke", {"action": "invoke", "background": "yes"})
 
 
+# --- routes -----------------------------------------------------------------------------------
+
+
+async def test_a_trailing_slash_makes_no_difference(
+    serve: Serve, session: aiohttp.ClientSession
+) -> None:
+    server = await serve(echoing({}), auth={"api_keys": ("key",)})
+    for path in ("/readiness/", "/liveness/"):
+        async with session.get(server.http + path) as answer:
+            assert answer.status == 200
+    key = {"api-key": "key", "x-agent-invocation-id": "i"}
+    for path in (f"{ASYNCAPI}/", f"{OPENAPI[0]}/", f"{OPENAPI[1]}/"):
+        async with session.get(server.http + path) as answer:
+            assert answer.status == 401
+        async with session.get(server.http + path, headers=key) as answer:
+            assert answer.status == 200
+    async with session.post(f"{server.http}/invocations/?a=b", json=[1], headers=key) as answer:
+        assert (answer.status, await answer.json()) == (200, [1])
+    async with session.get(f"{server.http}/invocations/i/", headers=key) as answer:
+        assert (await answer.json())["invocation_id"] == "i"
+    async with session.post(f"{server.http}/invocations/i/cancel/", headers=key) as answer:
+        assert (await answer.json())["error"]["code"] == "already_finished"
+    async with session.delete(f"{server.http}/invocations/i/") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+
+
+@pytest.mark.parametrize("path", ["/invocations_ws/ws/", "/invocations_ws/"])
+async def test_a_socket_opens_with_a_trailing_slash(
+    serve: Serve, session: aiohttp.ClientSession, path: str
+) -> None:
+    server = await serve(echoing(), auth={"api_keys": ("key",), "query_parameter": "access"})
+    async with session.get(server.http + path) as answer:
+        assert answer.status == 426
+    with pytest.raises(InvalidStatus, match="401"):
+        async with server.connect(path):
+            pass
+    async with server.connect(f"{path}?access=key") as client:
+        assert (await client.ask(action="ping"))["type"] == "pong"
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nowhere", "/invocations_ws/", "/invocations_ws/ws/", "/readiness/", "/%ff%00", "//"],
+    [
+        "/",
+        "/nowhere",
+        "/nowhere/",
+        "/readiness//",
+        "//readiness",
+        "/invocations/a//",
+        "/%ff%00",
+        "//",
+    ],
 )
 async def test_an_unknown_route_is_not_found(
     serve: Serve, session: aiohttp.ClientSession, path: str
