@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -25,12 +25,12 @@ class AccessControl:
         self,
         settings: AuthSettings,
         *,
-        cors_origins: Sequence[str],
+        origins: Origins,
         probes: Collection[str],
         sockets: Collection[str],
     ) -> None:
         """Guard every route but `probes`; the paths in `sockets` are those of handshakes."""
-        self._origins = Origins((*settings.allowed_origins, *cors_origins))
+        self._origins = origins
         self._keys = [_digest(key) for key in settings.api_keys]
         self._signing_keys = SigningKeys(settings.jwks_url) if settings.jwks_url else None
         self._tokens = (
@@ -79,7 +79,9 @@ class AccessControl:
         for origin in request.headers.getall(hdrs.ORIGIN, ()):
             if not self._origins.admit(origin, host):
                 raise InvocationError(
-                    "forbidden", "The Origin is neither this server's nor in auth.allowed_origins"
+                    "forbidden",
+                    "The Origin is neither this server's nor in auth.allowed_origins or "
+                    "http.cors_origins",
                 )
 
     async def _identify(self, request: web.Request, opens_socket: bool) -> Identity:

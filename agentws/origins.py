@@ -18,6 +18,11 @@ class Origins:
         """Allow origins such as `https://app.example`, `https://*.app.example`, or `*` for all."""
         self._allowed = [re.compile(_pattern(origin)) for origin in allowed]
 
+    @property
+    def some_are_allowed(self) -> bool:
+        """Whether pages of any other origin may call."""
+        return bool(self._allowed)
+
     def admit(self, origin: str, host: str) -> bool:
         """Tell whether a page of `origin` may call what the `Host` header names as `host`.
 
@@ -32,7 +37,7 @@ class Origins:
 def _pattern(origin: str) -> str:
     """Return an allowed origin as a pattern: `*.` stands for one label or more, `*` for all."""
     if origin == "*":
-        return ".*"
+        return "[!-~]*"  # what a header can tell back
     return re.escape(origin.lower()).replace(r"\*", r"[a-z0-9_.-]*[a-z0-9_-]", 1)
 
 

@@ -42,7 +42,7 @@ def serve_routes(app: web.Application, routes: Sequence[web.RouteDef]) -> list[w
     app.add_routes([_taking(route, route.path + "/") for route in routes])
     elsewhere = Elsewhere()
     app.router.register_resource(elsewhere)
-    elsewhere.add_route("*", elsewhere.refuse, expect_handler=_expectation_waits)
+    elsewhere.add_route("*", elsewhere.refuse, expect_handler=expectation_waits)
     return named
 
 
@@ -52,7 +52,7 @@ def plain_path(request: web.BaseRequest) -> str:
 
 
 def _taking(route: web.RouteDef, path: str) -> web.RouteDef:
-    options = {**route.kwargs, "expect_handler": _expectation_waits}
+    options = {**route.kwargs, "expect_handler": expectation_waits}
     return web.RouteDef(route.method, path, route.handler, options)
 
 
@@ -62,5 +62,5 @@ def leads_nowhere(request: web.Request) -> bool:
     return match.http_exception is not None or isinstance(match.route.resource, Elsewhere)
 
 
-async def _expectation_waits(_: web.Request) -> None:
+async def expectation_waits(_: web.Request) -> None:
     """Leave `Expect` to whoever reads the body: aiohttp asks before a request is admitted."""

@@ -20,6 +20,7 @@ from agentws.framed_ws import FramedEndpoint
 from agentws.handler import Agent, Served
 from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
+from agentws.origins import Origins
 from agentws.raw_ws import RawEndpoint
 from agentws.routing import serve_routes
 from agentws.service_api import PROBES, ServiceApi
@@ -69,9 +70,10 @@ class Server:
         self._draining = False
         self._agent = served if isinstance(served, Agent) else Agent()
         self._telemetry = _telemetry(settings)
+        self._origins = Origins((*settings.auth.allowed_origins, *settings.http.cors_origins))
         self._access = AccessControl(
             settings.auth,
-            cors_origins=settings.http.cors_origins,
+            origins=self._origins,
             probes=PROBES,
             sockets={_FRAMED, _RAW},
         )
@@ -199,7 +201,8 @@ class Server:
         if endpoint := self._raw or (framed if self._agent.invoke is not None else None):
             routes.append(web.get(_RAW, endpoint.serve))
         self._routes = serve_routes(app, routes)
-        allow_origins(app, self._routes, self._settings.http.cors_origins)
+        if self._origins.some_are_allowed:
+            allow_origins(app, self._origins)
         return app
 
     def _raw_endpoint(self, served: Served) -> RawEndpoint | None:

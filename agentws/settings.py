@@ -136,13 +136,6 @@ ConnectionString = Annotated[
 Secrets = Annotated[Texts, AfterValidator(_with_those_in_files)]
 _SCHEME: Final = r"[a-z][a-z0-9+.-]*://"
 _HOST: Final = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?"
-Origin = Annotated[
-    str,
-    _required(
-        re.compile(rf"\*|{_SCHEME}{_HOST}", re.I).fullmatch,
-        "be an origin such as https://app.example, or *",
-    ),
-]
 OriginPattern = Annotated[
     str,
     _required(
@@ -255,7 +248,9 @@ class HttpSettings(Section):
         "Seconds of silence until an event stream gets a comment line; 0 for none.",
         platform="SSE_KEEPALIVE_INTERVAL",
     )
-    cors_origins: tuple[Origin, ...] = _option((), "Origins whose pages may call over HTTP.")
+    cors_origins: tuple[OriginPattern, ...] = _option(
+        (), "Origins whose pages may call, as in auth.allowed_origins; both hold for either."
+    )
 
 
 class InvocationsSettings(Section):
@@ -303,7 +298,8 @@ class AuthSettings(Section):
         "", "Query parameter in which browsers may send key or token on a handshake."
     )
     allowed_origins: tuple[OriginPattern, ...] = _option(
-        (), "Origins that browsers may call from, besides the same one and http.cors_origins."
+        (),
+        "Origins whose pages may call, besides the same one, on any transport, and read answers.",
     )
 
 

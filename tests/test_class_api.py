@@ -136,6 +136,21 @@ async def test_a_body_reaches_the_agent_inflated(serve: Serve) -> None:
         assert answer.status == 201
 
 
+async def test_what_the_agent_says_of_origins_stands(serve: Serve) -> None:
+    class Public(SocketOnly):
+        async def get(
+            self, invocation_id: str, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            return web.Response(headers={"Access-Control-Allow-Origin": "*"})
+
+    server = await serve(Public(), auth={"allowed_origins": ("https://a.example",)})
+    page = {"Origin": "https://a.example"}
+    async with aiohttp.ClientSession(server.http, headers=page) as session:
+        for path, told in (("/invocations/i", "*"), ("/nowhere", "https://a.example")):
+            async with session.get(path) as answer:
+                assert answer.headers.getall("Access-Control-Allow-Origin") == [told]
+
+
 async def test_an_http_exception_passes_through(serve: Serve) -> None:
     server = await serve(Everything())
     async with (

@@ -89,6 +89,8 @@ def test_an_allowed_origin_is_let_in(allowed: str, origin: str) -> None:
         ("https://*.example.com", "https://evilexample.com"),
         ("https://*.example.com", "https://a.example.com:8443"),
         ("https://*.example.com", "https://a.example.com\n"),
+        ("*", "https://a.example\n"),
+        ("*", "https://\udcff.example"),
     ],
 )
 def test_what_only_looks_like_it_is_not(allowed: str, origin: str) -> None:
