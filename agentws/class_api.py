@@ -44,7 +44,11 @@ class ClassApi:
             web.post("/invocations", self.handle),
             web.get("/invocations/docs/openapi.json", self.openapi),
             web.get("/invocations_ws/docs/openapi.json", self.openapi),
+            web.get("/invocations/docs/asyncapi.json", self.asyncapi),
+            web.get("/invocations_ws/docs/asyncapi.json", self.asyncapi),
+            web.get("/invocations", self.listing),
             web.get("/invocations/{id:[^/]+}", self.get),
+            web.post("/invocations/{id:[^/]+}/inputs", self.inputs),
             web.post("/invocations/{id:[^/]+}/cancel", self.cancel),
         ]
 
@@ -73,6 +77,19 @@ class ClassApi:
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer with its document."""
         return await self._answer(request, self._agent.get_openapi, request)
+
+    async def asyncapi(self, request: web.Request) -> web.StreamResponse:
+        """Let the agent answer with its document."""
+        return await self._answer(request, self._agent.get_asyncapi, request)
+
+    async def listing(self, _request: web.Request) -> web.StreamResponse:
+        """Raise `not_implemented`: what there is to list, only the agent knows."""
+        raise InvocationError("not_implemented", "This agent's invocations are not listed")
+
+    async def inputs(self, request: web.Request) -> web.StreamResponse:
+        """Raise `not_implemented`: what is said to what runs, is said on the agent's socket."""
+        path_invocation_id(request)
+        raise InvocationError("not_implemented", "This agent's invocations take no inputs")
 
     async def drain(self, grace: float, patience: float) -> bool:
         """Refuse new invokes, wait for what is under way, and tell whether all has ended."""

@@ -65,15 +65,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Agent:
     """An agent: one invoke handler for every transport, and optional others.
 
-    `openapi` is the document served at `…/docs/openapi.json`. The decorators return the function
-    unchanged; they raise `TypeError` for one that is not async or that cannot be called with the
-    arguments that they document. Registering twice warns, and the last one wins.
+    `openapi` and `asyncapi` are the documents served at `…/docs/openapi.json` and
+    `…/docs/asyncapi.json`, the latter in place of the one that describes the framed socket. The
+    decorators return the function unchanged; they raise `TypeError` for one that is not async or
+    that cannot be called with the arguments that they document. Registering twice warns, and the
+    last one wins.
     """
 
-    def __init__(self, openapi: Mapping[str, Any] | None = None) -> None:
-        if openapi is not None and not isinstance(openapi, Mapping):
-            raise TypeError(f"openapi must be a dict, not {type(openapi).__name__}")
+    def __init__(
+        self,
+        openapi: Mapping[str, Any] | None = None,
+        asyncapi: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, document in (("openapi", openapi), ("asyncapi", asyncapi)):
+            if document is not None and not isinstance(document, Mapping):
+                raise TypeError(f"{name} must be a dict, not {type(document).__name__}")
         self.openapi = openapi
+        self.asyncapi = asyncapi
         self.daemon_settings: Mapping[str, object] = {}
         self.invoke: InvokeHandler | None = None
         self.get: ContextHandler | None = None
@@ -170,6 +178,10 @@ class InvocationWebSocketHandler(ABC):
         """Answer `GET …/docs/openapi.json`."""
         raise _not_offered()
 
+    async def get_asyncapi(self, request: "web.Request") -> "web.StreamResponse":
+        """Answer `GET …/docs/asyncapi.json`."""
+        raise _not_offered()
+
 
 _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "handle_websocket": ("ws", "context"),
@@ -177,6 +189,7 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "get": ("invocation_id", "request", "context"),
     "cancel": ("invocation_id", "request", "context"),
     "get_openapi": ("request",),
+    "get_asyncapi": ("request",),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from agentws.asyncapi import describe
 from agentws.caller import read_caller
 from agentws.content_coding import Corrupt, Plain, decoder
 from agentws.envelope import UnreadableBody, ask_for_body, encoded_response, json_response
@@ -20,7 +21,7 @@ from agentws.handshake import (
 )
 from agentws.invocations import Invocation, InvocationTable
 from agentws.log_reader import LogReader
-from agentws.protocol import InvocationError, decode_payload
+from agentws.protocol import IdSource, InvocationError, decode_payload
 from agentws.settings import Settings
 from agentws.sse import END_ID, EventStream
 from agentws.stores import Log
@@ -44,11 +45,18 @@ class HttpApi:
     """The routes of invocations, for an agent that answers by its handlers."""
 
     def __init__(
-        self, table: InvocationTable, openapi: Mapping[str, Any] | None, settings: Settings
+        self,
+        table: InvocationTable,
+        settings: Settings,
+        *,
+        openapi: Mapping[str, Any] | None,
+        asyncapi: Mapping[str, Any] | None,
     ) -> None:
-        """Make the routes; `openapi` is the document that the agent registered."""
+        """Make the routes; `openapi` and `asyncapi` are the documents that the agent registered."""
         self._table = table
         self._openapi = openapi
+        self._asyncapi = asyncapi
+        self._new_id = IdSource()
         self._session_id = settings.agent.session_id
         self._max_body_size = settings.http.max_body_size
         self._keep_alive = settings.http.sse_keepalive_interval
@@ -60,6 +68,8 @@ class HttpApi:
             web.post("/invocations", self.invoke),
             web.get("/invocations/docs/openapi.json", self.openapi),
             web.get("/invocations_ws/docs/openapi.json", self.openapi),
+            web.get("/invocations/docs/asyncapi.json", self.asyncapi),
+            web.get("/invocations_ws/docs/asyncapi.json", self.asyncapi),
             web.get("/invocations/{id:[^/]+}", self.get),
             web.post("/invocations/{id:[^/]+}/cancel", self.cancel),
         ]
@@ -72,6 +82,7 @@ class HttpApi:
             request[INVOCATION_ID] = invocation_id
         in_background = _RESPOND_ASYNC in _preferences(request)
         payload = decode_payload(await read_body(request, self._max_body_size))
+        invocation_id = request[INVOCATION_ID] = invocation_id or self._new_id()
         invocation = self._table.invoke(
             payload,
             read_caller(request, "http", request[REQUEST_ID]),
@@ -79,7 +90,6 @@ class HttpApi:
             invocation_id=invocation_id,
             background=in_background,
         )
-        request[INVOCATION_ID] = invocation.log.record.invocation_id
         if in_background:
             return await self._promise(invocation)
         with LogReader(invocation.log) as reader:
@@ -113,6 +123,10 @@ class HttpApi:
         if self._openapi is None:
             raise InvocationError("not_found", "The agent registered no OpenAPI document")
         return json_response(self._openapi)
+
+    async def asyncapi(self, _request: web.Request) -> web.Response:
+        """Answer the document that the agent registered, else the description of the socket."""
+        return json_response(describe() if self._asyncapi is None else self._asyncapi)
 
     async def _promise(self, invocation: Invocation) -> web.Response:
         """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""

@@ -125,7 +125,7 @@ _PLATFORM: Final = {
     "store_unavailable",
     "lost",
 }
-_UPSTREAM: Final = {"internal_error", "timeout"}
+_UPSTREAM: Final = {"internal_error", "not_implemented", "timeout"}
 _RETRYABLE: Final = {429, 503, 504}
 
 

@@ -189,7 +189,12 @@ class Server:
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answering_errors(self._access.admit)])
         app.on_response_prepare.extend((add_headers, answers.begin))
-        api = self._class_api or HttpApi(self._table, self._agent.openapi, self._settings)
+        api = self._class_api or HttpApi(
+            self._table,
+            self._settings,
+            openapi=self._agent.openapi,
+            asyncapi=self._agent.asyncapi,
+        )
         framed = FramedEndpoint(
             self._registry,
             self._table,

@@ -1,11 +1,10 @@
-"""Probes for whoever runs the daemon, documents for whoever writes a client."""
+"""Probes for whoever runs the daemon."""
 
 from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
-from agentws import asyncapi
 from agentws.envelope import json_response
 
 PROBES: Final = frozenset({"/readiness", "/liveness"})
@@ -24,7 +23,6 @@ class ServiceApi:
         return [
             web.get("/readiness", self.readiness),
             web.get("/liveness", self.liveness),
-            web.get("/invocations_ws/docs/asyncapi.json", self.asyncapi),
         ]
 
     async def readiness(self, _request: web.Request) -> web.Response:
@@ -35,7 +33,3 @@ class ServiceApi:
     async def liveness(self, _request: web.Request) -> web.Response:
         """Tell that the event loop turns."""
         return json_response({"status": "alive"})
-
-    async def asyncapi(self, _request: web.Request) -> web.Response:
-        """Answer the description of the framed socket."""
-        return json_response(asyncapi.describe())

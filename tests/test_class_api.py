@@ -51,6 +51,9 @@ class Everything(SocketOnly):
     async def get_openapi(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"openapi": "3.1.0"})
 
+    async def get_asyncapi(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"asyncapi": "3.0.0"})
+
 
 async def test_the_socket_is_the_handlers(serve: Serve) -> None:
     server = await serve(SocketOnly())
@@ -67,6 +70,8 @@ async def test_the_socket_is_the_handlers(serve: Serve) -> None:
         ("POST", "/invocations/x/cancel"),
         ("GET", "/invocations/docs/openapi.json"),
         ("GET", "/invocations_ws/docs/openapi.json"),
+        ("GET", "/invocations/docs/asyncapi.json"),
+        ("GET", "/invocations_ws/docs/asyncapi.json"),
     ],
 )
 async def test_what_is_not_overridden_is_not_found(serve: Serve, method: str, path: str) -> None:
@@ -77,6 +82,38 @@ async def test_what_is_not_overridden_is_not_found(serve: Serve, method: str, pa
     ):
         assert answer.status == 404
         assert (await answer.json())["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "ids"),
+    [
+        ("GET", "/invocations", {}),
+        ("GET", "/invocations/?status=running", {}),
+        ("POST", "/invocations/x/inputs", {"x-agent-invocation-id": "x"}),
+    ],
+)
+async def test_what_only_the_daemon_could_know_is_not_implemented(
+    serve: Serve, method: str, path: str, ids: dict[str, str]
+) -> None:
+    server = await serve(Everything())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.request(method, path, headers={"x-request-id": "r"}) as answer,
+    ):
+        assert answer.status == 501
+        told = {"x-platform-error-source": "upstream", "x-request-id": "r", **ids}
+        assert {name: answer.headers[name] for name in told} == told
+        error = (await answer.json())["error"]
+        assert (error["code"], error["source"]) == ("not_implemented", "upstream")
+
+
+async def test_inputs_want_an_id_that_is_one(serve: Serve) -> None:
+    server = await serve(SocketOnly())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post("/invocations/..%20/inputs") as answer,
+    ):
+        assert answer.status == 400
 
 
 async def test_the_framed_socket_runs_nothing(serve: Serve) -> None:
@@ -102,6 +139,9 @@ async def test_the_methods_answer(serve: Serve) -> None:
             assert await answer.text() == "cancel i"
         async with session.get("/invocations/docs/openapi.json") as answer:
             assert await answer.json() == {"openapi": "3.1.0"}
+        for place in ("invocations", "invocations_ws"):
+            async with session.get(f"/{place}/docs/asyncapi.json") as answer:
+                assert await answer.json() == {"asyncapi": "3.0.0"}
         async with session.post("/invocations/", json={"do": "answer"}) as answer:
             assert answer.status == 201
         async with session.get("/invocations/i/") as answer:

@@ -331,7 +331,7 @@ async def test_without_an_invoke_handler_an_invoke_is_not_implemented(serve: Ser
             "session_id": "s",
             "error": "not_implemented",
         }
-        assert frame["error"]["source"] == "user"
+        assert frame["error"]["source"] == "upstream"
         await assert_alive(client)
 
 

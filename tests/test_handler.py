@@ -290,14 +290,18 @@ def test_a_refused_handler_does_not_replace_a_good_one() -> None:
     assert agent.invoke is answer
 
 
-def test_an_openapi_document_is_kept() -> None:
+def test_documents_are_kept() -> None:
     document = {"openapi": "3.1.0"}
     assert Agent(openapi=document).openapi is document
+    assert Agent(asyncapi=document).asyncapi is document
     assert Agent().openapi is None
+    assert Agent().asyncapi is None
 
 
 @pytest.mark.parametrize("document", ["{}", ["openapi"], 3])
-def test_an_openapi_document_is_a_dict(document: Any) -> None:
+def test_a_document_is_a_dict(document: Any) -> None:
+    with pytest.raises(TypeError, match=f"asyncapi must be a dict, not {type(document).__name__}"):
+        Agent(asyncapi=document)
     with pytest.raises(TypeError, match=f"openapi must be a dict, not {type(document).__name__}"):
         Agent(openapi=document)
 

@@ -852,7 +852,7 @@ async def test_every_answer_carries_its_headers(serve: Serve, session: Session) 
         (404, about, session.get(poll, headers={"x-agent-user-id": "eve"})),
         (405, set(), session.get(cancel)),
         (200, invoked, session.post(url, json=[1])),
-        (429, {"x-agent-session-id"}, session.post(url, json=[1])),
+        (429, invoked, session.post(url, json=[1])),
         (200, about, session.post(cancel)),
         (409, about, session.post(cancel)),
         (400, {"x-agent-session-id"}, session.post(url, data=b"nonsense")),
@@ -1124,7 +1124,7 @@ async def test_a_method_that_a_route_does_not_have_is_not_allowed(
                 assert error["source"] == "user"
 
 
-@pytest.mark.parametrize("path", ["/invocations/", "/invocations/i/", "/invocations/i/cancel/"])
+@pytest.mark.parametrize("path", ["/invocations//", "/invocations/i//", "/invocations/i/cancel/x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_route_that_is_not_there(
     serve: Serve, session: Session, path: str, method: str
@@ -1298,7 +1298,9 @@ async def test_without_an_invoke_handler_nothing_can_be_invoked(
 
     server = await serve(agent)
     async with session.post(f"{server.http}/invocations", json=1) as answer:
-        assert (await refusal(answer, 501, "not_implemented"))["source"] == "user"
+        assert (await refusal(answer, 501, "not_implemented"))["source"] == "upstream"
+        assert UUID.fullmatch(answer.headers["x-agent-invocation-id"])
+        assert UUID.fullmatch(answer.headers["x-agent-session-id"])
 
 
 @pytest.mark.parametrize(

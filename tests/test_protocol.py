@@ -844,7 +844,7 @@ ERRORS = {
     "too_many_invocations": (429, "platform", True),
     "replay_gap": (410, "user", False),
     "internal_error": (500, "upstream", False),
-    "not_implemented": (501, "user", False),
+    "not_implemented": (501, "upstream", False),
     "shutting_down": (503, "platform", True),
     "store_unavailable": (503, "platform", True),
     "too_many_connections": (503, "platform", True),

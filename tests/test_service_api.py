@@ -19,8 +19,9 @@ from tests.peers import HttpPeer
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ASYNCAPI = "/invocations_ws/docs/asyncapi.json"
+ASYNCAPIS = [ASYNCAPI, "/invocations/docs/asyncapi.json"]
 OPENAPI = ["/invocations/docs/openapi.json", "/invocations_ws/docs/openapi.json"]
-ROUTES = ["/readiness", "/liveness", ASYNCAPI, *OPENAPI]
+ROUTES = ["/readiness", "/liveness", *ASYNCAPIS, *OPENAPI]
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,29 @@ async def test_an_empty_openapi_document_is_one(
     server = await serve(echoing({}))
     async with session.get(server.http + OPENAPI[0]) as answer:
         assert (answer.status, await answer.json()) == (200, {})
+
+
+@pytest.mark.parametrize("path", ASYNCAPIS)
+@pytest.mark.parametrize("document", [{"asyncapi": "3.0.0", "info": {"title": "é"}}, {}])
+async def test_the_asyncapi_document_is_what_the_agent_registered(
+    serve: Serve, session: aiohttp.ClientSession, path: str, document: dict[str, Any]
+) -> None:
+    server = await serve(Agent(asyncapi=document))
+    async with session.get(server.http + path) as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert await answer.json() == document
+
+
+async def test_without_an_asyncapi_document_the_socket_is_described_at_both_places(
+    serve: Serve, session: aiohttp.ClientSession
+) -> None:
+    server = await serve(echoing())
+    documents = []
+    for path in ASYNCAPIS:
+        async with session.get(server.http + path) as answer:
+            documents.append(await answer.json())
+    assert documents[0] == documents[1]
+    assert documents[0]["asyncapi"] == "3.0.0"
 
 
 async def asyncapi_of(server: Running, session: aiohttp.ClientSession) -> Any:
