@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from aiohttp import web
 
@@ -20,21 +20,33 @@ from agentws.handshake import (
     path_invocation_id,
 )
 from agentws.protocol import InvocationError, new_id
+from agentws.sse import SilenceBreaker, needs_comments
 from agentws.telemetry import Action, Telemetry
 
 Arguments = ParamSpec("Arguments")
+
+_BREAKER: Final = web.RequestKey("breaker", SilenceBreaker)
 
 
 class ClassApi:
     """The routes of invocations, each a method of the agent's class."""
 
     def __init__(
-        self, agent: InvocationWebSocketHandler, telemetry: Telemetry, *, session_id: str
+        self,
+        agent: InvocationWebSocketHandler,
+        telemetry: Telemetry,
+        *,
+        session_id: str,
+        keep_alive: float,
     ) -> None:
-        """Make the routes; `session_id` is the configuration's, or empty."""
+        """Make the routes; `session_id` is the configuration's, or empty.
+
+        Event streams get a comment after `keep_alive` seconds of silence, 0 for never.
+        """
         self._agent = agent
         self._telemetry = telemetry
         self._session_id = session_id
+        self._keep_alive = keep_alive
         self._under_way: set[asyncio.Task[Any]] = set()
         self._draining = False
 
@@ -96,6 +108,11 @@ class ClassApi:
         self._draining = True
         return not await drain_tasks(self._under_way, grace, patience)
 
+    async def keep_alive(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Break the silences of an event stream; to be called before its head is written."""
+        if self._keep_alive and needs_comments(request, response):
+            request[_BREAKER] = SilenceBreaker(request.writer, self._keep_alive)
+
     def _read(self, request: web.Request, invocation_id: str) -> tuple[Caller, InvocationContext]:
         caller = read_caller(request, "http", request[REQUEST_ID])
         session_id = http_session(request, self._session_id)
@@ -148,3 +165,5 @@ class ClassApi:
             raise RuntimeError("The agent's method tried to end the daemon") from error
         finally:
             self._under_way.discard(task)
+            if (breaker := request.get(_BREAKER)) is not None:
+                breaker.stop()

@@ -92,7 +92,12 @@ class Server:
         self._class_api = (
             None
             if isinstance(served, Agent)
-            else ClassApi(served, self._telemetry, session_id=settings.agent.session_id)
+            else ClassApi(
+                served,
+                self._telemetry,
+                session_id=settings.agent.session_id,
+                keep_alive=settings.http.sse_keepalive_interval,
+            )
         )
         self._runner = web.AppRunner(
             self._application(),
@@ -189,6 +194,8 @@ class Server:
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answering_errors(self._access.admit)])
         app.on_response_prepare.extend((add_headers, answers.begin))
+        if self._class_api is not None:
+            app.on_response_prepare.append(self._class_api.keep_alive)
         api = self._class_api or HttpApi(
             self._table,
             self._settings,
