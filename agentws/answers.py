@@ -15,26 +15,23 @@ _RESET: Final = struct.pack("ii", 1, 0)
 """For `SO_LINGER`: a close that resets the connection."""
 
 
-class Begun:
-    """The answer to a request, from its head on."""
+class _Body:
+    """A body whose length the head declares."""
 
-    def __init__(self, response: web.StreamResponse, missing: int = 0) -> None:
-        self.response = response
-        self.missing = missing
-        """How many bytes of the body are to come, where the answer has declared how many."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything was written."""
-        return self.response.body_length > 0 and not self.missing
+    def __init__(self, length: int) -> None:
+        self.missing = length
+        """How many bytes are to come; fewer than none where there were more."""
 
     def note(self, size: int, _written: int) -> None:
-        """Take note of a part of the body."""
+        """Take note of a part."""
         self.missing -= size
 
 
-BEGUN: Final = web.RequestKey("begun", Begun)
+# Two keys and no object of both: a socket is an answer, too, and takes memory for as long as it is.
+BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
 """The answer that has begun, where one has."""
+
+_BODY: Final = web.RequestKey("body", _Body)
 
 CUT: Final = web.RequestKey("cut", bool)
 """There where the answer ended before it was complete."""
@@ -47,14 +44,14 @@ async def begin(request: web.Request, response: web.StreamResponse) -> None:
     """
     if BEGUN in request:
         raise RuntimeError("An answer to this request has begun already")
-    begun = request[BEGUN] = Begun(response)
+    request[BEGUN] = response
     if request.method == hdrs.METH_HEAD or response.status in _WITHOUT_BODY:
         _drop_body(request, response)
     elif _ends_by_closing(request, response):
         response.force_close()  # aiohttp would keep the connection that the client asks to keep
     elif response.content_length and not isinstance(response, web.FileResponse):
-        begun.missing = response.content_length
-        request.writer.on_body_write = begun.note
+        body = request[_BODY] = _Body(response.content_length)
+        request.writer.on_body_write = body.note
 
 
 async def finish(request: web.Request, response: web.StreamResponse) -> None:
@@ -65,11 +62,15 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     """
     await response.prepare(request)
     await response.write_eof()
-    begun = request.get(BEGUN)
-    if begun is None or begun.response is not response:
+    if request.get(BEGUN) is not response:
         raise RuntimeError("The answer was given to another request already")
-    if begun.missing:
-        raise RuntimeError(f"Content-Length tells {begun.missing} bytes more than there are")
+    if missing := _missing(request):
+        raise RuntimeError(f"Content-Length tells {missing} bytes more than there are")
+
+
+def is_complete(request: web.Request) -> bool:
+    """Tell whether the answer that has begun was written whole."""
+    return request[BEGUN].body_length > 0 and not _missing(request)
 
 
 def cut(request: web.Request) -> None:
@@ -77,10 +78,15 @@ def cut(request: web.Request) -> None:
     request[CUT] = True
     if request.transport is None:
         return
-    if _ends_by_closing(request, request[BEGUN].response):
+    if _ends_by_closing(request, request[BEGUN]):
         sock = request.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     request.transport.abort()
+
+
+def _missing(request: web.Request) -> int:
+    body = request.get(_BODY)
+    return 0 if body is None else body.missing
 
 
 def _ends_by_closing(request: web.Request, response: web.StreamResponse) -> bool:

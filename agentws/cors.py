@@ -54,7 +54,7 @@ class _AllowedPages(AbstractRouterAdapter):
 
     def is_cors_enabled_on_request(self, request: web.Request) -> bool:
         """Give leave everywhere, errors included, but where the agent itself has spoken of it."""
-        return hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in request[BEGUN].response.headers
+        return hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in request[BEGUN].headers
 
     def set_config_for_routing_entity(self, routing_entity: web.Resource, config: Leave) -> None:
         """Know no exceptions."""

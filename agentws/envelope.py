@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from agentws import __version__
-from agentws.answers import BEGUN, Begun, cut
+from agentws.answers import BEGUN, cut, is_complete
 from agentws.content_coding import CODINGS
 from agentws.handshake import (
     INVOCATION_HEADER,
@@ -97,7 +97,7 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
             raise own.response from None
         except Exception as error:
             if BEGUN in request:
-                return _end_early(request[BEGUN], error, request)
+                return _end_early(error, request)
             response = _answer_to(error, request)
             if _waits_to_be_asked(request):
                 response.force_close()  # whether the body will come after all is up to the client
@@ -119,13 +119,13 @@ def _answer_to(error: Exception, request: web.Request) -> web.Response:
     return error_response(InvocationError("internal_error", "Internal server error"))
 
 
-def _end_early(begun: Begun, error: Exception, request: web.Request) -> web.StreamResponse:
+def _end_early(error: Exception, request: web.Request) -> web.StreamResponse:
     """End an answer that has begun and cannot be finished (§1); return it for the access log."""
     if not _has_left(request):
         _logger.error("A request failed after its answer had begun", exc_info=error)
-    if not begun.complete:
+    if not is_complete(request):
         cut(request)
-    return begun.response
+    return request[BEGUN]
 
 
 def _has_left(request: web.Request) -> bool:
