@@ -19,6 +19,7 @@ from agentws.handshake import (
     http_session,
     path_invocation_id,
 )
+from agentws.own_task import run_apart
 from agentws.protocol import InvocationError, new_id
 from agentws.sse import SilenceBreaker, needs_comments
 from agentws.telemetry import Action, Telemetry
@@ -150,7 +151,7 @@ class ClassApi:
         self._under_way.add(task)
         try:
             await ask_for_body(request)
-            response = await method(*arguments, **options)
+            response = await run_apart(method(*arguments, **options))
             if not isinstance(response, web.StreamResponse):
                 raise TypeError(f"The agent answered with a {type(response).__name__}")
             await finish(request, response)
@@ -159,9 +160,7 @@ class ClassApi:
             if BEGUN in request:
                 raise
             raise AgentAnswer(error) from None
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
-            if isinstance(error, asyncio.CancelledError) and task.cancelling():
-                raise
+        except (KeyboardInterrupt, SystemExit) as error:
             raise RuntimeError("The agent's method tried to end the daemon") from error
         finally:
             self._under_way.discard(task)

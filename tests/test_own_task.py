@@ -6,8 +6,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationWebSocketHandler
 from agentws.own_task import SelfCancelled, run_apart
 from tests.conftest import Frame, Running, Serve
 
@@ -149,6 +150,24 @@ async def test_a_poll_or_cancel_that_cancels_itself_is_answered(
             async with session.get(f"{server.http}/invocations/{name}") as response:
                 body = await response.json()
             assert body == expected or body["error"]["code"] == expected
+
+
+@pytest.mark.parametrize(("moment", "expected"), ANSWERS.items())
+async def test_a_method_that_cancels_itself_is_answered_for(
+    serve: Serve, moment: str, expected: str
+) -> None:
+    class Own(InvocationWebSocketHandler):
+        async def handle_websocket(
+            self, ws: web.WebSocketResponse, context: InvocationContext
+        ) -> None: ...
+
+        async def handle(
+            self, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            return web.json_response(await answer(await request.json(), context))
+
+    status, body = await post(await serve(Own()), moment)
+    assert (status, body) == (200, expected) or body["error"]["code"] == expected
 
 
 async def test_what_is_cancelled_from_outside_is_cancelled_inside() -> None:
