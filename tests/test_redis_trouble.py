@@ -149,6 +149,30 @@ async def test_what_nobody_runs_any_more_is_lost_in_time(
         assert frame["error"]["code"] == "already_finished"
 
 
+async def test_what_ended_while_redis_was_away_is_written_whole(
+    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+) -> None:
+    pair = await serve_pair(own_redis)
+    async with pair.owner.connect() as client:
+        await begin(client, stage, 1)
+        own_redis.stop()
+        stage.say("i", 2, Stage.END)
+        await client.until(type="stream_end")
+    own_redis.start()
+    with own_redis.client.monitor() as monitor:  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(PATIENCE):
+            while (await get(pair.other))[1].get("status") != "completed":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        written = []
+        while "ended" not in written:
+            command = monitor.next_command()["command"].split(" ")
+            if command[0] == "HSET" and "record" in command:
+                written += [command[command.index("status") + 1]]
+                record = next(word for word in command if word.startswith('{"'))
+                assert ('"status":"running"' in record) == (written[-1] == "running")
+    assert written == ["running", "ended"]
+
+
 async def test_connections_that_are_cut_cost_nothing(
     own_redis: RedisServer, serve_pair: ServePair, stage: Stage
 ) -> None:

@@ -53,7 +53,9 @@ class Resumer:
         wanted = self.chance.choice([0, 1, 60, 200, 1_000, 5_000, 20_000])
         data = b""
         while len(data) < wanted and not any(last in data for last in LAST):
-            data += await peer.reader.read(self.chance.randint(1, wanted - len(data)))
+            part = await peer.reader.read(self.chance.randint(1, wanted - len(data)))
+            assert part, f"the server closed the connection after {data[-200:]!r}"
+            data += part
         return data
 
     def take(self, frame: Frame) -> str | None:

@@ -74,6 +74,9 @@ class Writer:
         self._link, self._lease, self._terms = parts
         self._on_released = on_released
         self._position = log.first - 1  # the number of the last chunk that Redis is known to have
+        self._birth = encode(
+            log.record
+        )  # as a running one, which it is until the outcome is written
         self._outcome: Outcome | None = None
         self._is_released = False
         self._waiter: asyncio.Future[None] | None = None
@@ -238,7 +241,7 @@ class Writer:
                 self._lease.session,
                 self._terms.replica.encode(),
                 self._terms.expiry_ms,
-                encode(log.record),
+                self._birth,
                 b"%d" % log.first,
                 b"%d" % (log.first - 1),
             ),
