@@ -61,7 +61,10 @@ AGE_WARNING: Final = 30.0
 """How many seconds before its maximal age a socket is told of it (§8)."""
 
 FLUSH_PATIENCE: Final = 1.0
-"""How many seconds a socket that is being closed has to take what was ready for it."""
+"""How many seconds a socket that is being closed has to take what was ready for it.
+
+Where its client closes, the answers to what it asked before have to be ready within the same time.
+"""
 
 _PING: Final = encode(ServerPing())
 _PONG: Final = encode(ServerPong())
@@ -110,6 +113,7 @@ class FramedSocket:
             last = await self._read()
             self._connection.note_last(last)
             if last.type is WSMsgType.CLOSE:
+                await self._answer_what_came_before()
                 await self._connection.answer_close(last)
         except asyncio.CancelledError:
             if not self._connection.lost:
@@ -122,6 +126,19 @@ class FramedSocket:
             self._outbox.close()
             self._connection.finish()
         await self._see_actions_through()
+
+    async def _answer_what_came_before(self) -> None:
+        """Send the answers to what the client asked before its close (§3; RFC 6455 §5.5.1).
+
+        The network's end, which may follow the close at once, is not read before that.
+        """
+        with self._connection.reading_held(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_PATIENCE):
+                if self._tasks:
+                    await asyncio.wait(list(self._tasks))
+                await asyncio.sleep(0)  # so that what was invoked may have been refused
+                self._outbox.leave_unended()
+                await self._outbox.emptied()
 
     async def _see_actions_through(self) -> None:
         if self._tasks:

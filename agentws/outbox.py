@@ -157,6 +157,12 @@ class Outbox:
         following.leave()
         del self._followings[following]
 
+    def leave_unended(self) -> None:
+        """Follow nothing more that goes on; what has ended is told to its end."""
+        for following in list(self._followings):
+            if not following.log.ended:
+                self.unfollow(following)
+
     def enqueue(self, following: Following) -> None:
         """Take note that a followed log has news."""
         self._queue.append(following)
@@ -171,7 +177,7 @@ class Outbox:
     @property
     def busy(self) -> bool:
         """Whether something is ready that the peer has not taken."""
-        return bool(self._queue) or self._settling is not None
+        return bool(self._queue) or self._pong is not None or self._settling is not None
 
     @property
     def backed_up(self) -> bool:
