@@ -5,6 +5,7 @@ import contextlib
 import logging
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, Protocol, Self
 
@@ -52,6 +53,30 @@ class Ending(Struct, frozen=True):
 
     close_code: int
     error_code: ErrorCode | None = None
+
+
+def may_be_sent(code: int) -> bool:
+    """Tell whether a close frame may carry `code` (RFC 6455 §7.4).
+
+    Those that IANA has registered may, but for the ones that only stand in logs (1005, 1006, 1015),
+    and those of libraries and applications. What lies between is undefined until it is registered.
+    """
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+class Socket(web.WebSocketResponse):
+    """aiohttp's socket, which tells a peer that what it compressed cannot be read."""
+
+    async def close(
+        self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
+    ) -> bool:
+        """Close the socket; with 1007 where the peer's data is corrupt, for which aiohttp has 1000.
+
+        aiohttp calls this itself when it cannot go on.
+        """
+        if isinstance(self.exception(), zlib.error):
+            code = WSCloseCode.INVALID_TEXT
+        return await super().close(code=code, message=message, drain=drain)
 
 
 class SendDeadline:
@@ -236,8 +261,13 @@ class Connection:
         await self._close(Ending(WSCloseCode.INTERNAL_ERROR, error_code), message)
 
     async def answer_close(self, last: WSMessage) -> None:
-        """Answer the peer's close with its own code (RFC 6455 §5.5.1); aiohttp's answer is 1000."""
-        await self._close(_ending_of(last, None), code=last.data or WSCloseCode.OK)
+        """Answer the peer's close with its own code (RFC 6455 §5.5.1); aiohttp's answer is 1000.
+
+        A code that may not be sent is answered with 1002.
+        """
+        ending = _ending_of(last, None)
+        was_sent = may_be_sent(ending.close_code)
+        await self._close(ending, code=ending.close_code if was_sent else WSCloseCode.OK)
 
     async def _close(self, ending: Ending, message: str = "", code: int | None = None) -> None:
         self.note_ending(ending)
@@ -300,12 +330,18 @@ def tell_ending(session_id: str, ending: Ending, seconds: float, metrics: Metric
 def _ending_of(message: WSMessage, failure: BaseException | None) -> Ending:
     """Translate what aiohttp says last; its own `close_code` is 1000 for a peer that vanished."""
     match message.type:
+        case WSMsgType.CLOSE if not message.data:
+            return Ending(1005)  # RFC 6455 §7.1.5: no code was present
+        case WSMsgType.CLOSE if may_be_sent(message.data):
+            return Ending(message.data)
         case WSMsgType.CLOSE:
-            return Ending(message.data or 1005)  # RFC 6455 §7.1.5: no code was present
+            return Ending(WSCloseCode.PROTOCOL_ERROR, "protocol_error")
         case WSMsgType.ERROR if isinstance(message.data, WebSocketError):
             code = message.data.code
             too_big = code == WSCloseCode.MESSAGE_TOO_BIG
             return Ending(code, "payload_too_large" if too_big else "protocol_error")
+        case WSMsgType.ERROR if isinstance(message.data, zlib.error):
+            return Ending(WSCloseCode.INVALID_TEXT, "protocol_error")
         case _:
             return _vanished(failure)
 

@@ -21,6 +21,7 @@ from agentws.connections import (
     READ_BURST,
     Connection,
     ConnectionRegistry,
+    Socket,
     accept,
 )
 from agentws.handshake import REQUEST_ID, SESSION_ID, socket_session
@@ -389,8 +390,8 @@ class FramedEndpoint:
                 self._keep_alive.remove(socket)
         return ws
 
-    def _response(self) -> web.WebSocketResponse:
-        return web.WebSocketResponse(
+    def _response(self) -> Socket:
+        return Socket(
             autoclose=False,
             autoping=False,  # pings are answered by the outbox, at the pace of the peer
             heartbeat=self._settings.heartbeat or None,

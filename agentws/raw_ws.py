@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import operator
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ from agentws.connections import (
     Connection,
     ConnectionRegistry,
     Ending,
+    Socket,
     accept,
+    may_be_sent,
 )
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
@@ -29,7 +32,11 @@ from agentws.telemetry import handler_trace
 _logger: Final = logging.getLogger("agentws.raw")
 
 
-class RawWebSocket(web.WebSocketResponse):
+_LONGEST_REASON: Final = 123
+"""Bytes of text that a close frame has room for beside its code (RFC 6455 §5.5)."""
+
+
+class RawWebSocket(Socket):
     """aiohttp's socket, which sends with a deadline and knows who closed it."""
 
     connection: Connection
@@ -55,12 +62,18 @@ class RawWebSocket(web.WebSocketResponse):
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
     ) -> bool:
-        """Close the socket; the code is noted unless the peer or the network was first."""
+        """Close the socket; the code is noted unless the peer or the network was first.
+
+        A code that no close frame may carry becomes 1011, and `message` is cut to what fits.
+        """
+        ending = _ending_by_handler(code)
         # aiohttp calls this itself, too, when it has learnt of the end: then it knows the code.
         if self.close_code is None and not self.connection.lost:
-            self.connection.note_ending(Ending(code))
+            self.connection.note_ending(ending)
         with self.connection.watching():
-            return await super().close(code=code, message=message, drain=drain)
+            return await super().close(
+                code=ending.close_code, message=_fitting(message), drain=drain
+            )
 
     async def send_frame(
         self, message: bytes, opcode: WSMsgType, compress: int | None = None
@@ -96,6 +109,19 @@ class RawWebSocket(web.WebSocketResponse):
     async def _in_time(self, sending: Awaitable[None]) -> None:
         with self.connection.watching():
             await sending
+
+
+def _ending_by_handler(code: int) -> Ending:
+    if may_be_sent(operator.index(code)):
+        return Ending(code)
+    _logger.error("The WebSocket handler closed with %d, which may not be sent", code)
+    return Ending(WSCloseCode.INTERNAL_ERROR, "internal_error")
+
+
+def _fitting(reason: bytes | str) -> bytes:
+    """Return as much of a reason as fits into a close frame, whole characters (RFC 6455 §5.5.1)."""
+    text = reason if isinstance(reason, str) else reason.decode(errors="replace")
+    return text.encode(errors="replace")[:_LONGEST_REASON].decode(errors="ignore").encode()
 
 
 class RawSocket:

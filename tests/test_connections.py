@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 import websockets
+from aiohttp import web
 from websockets.exceptions import InvalidStatus
 
 from agentws import Agent, InvocationContext
@@ -642,7 +643,28 @@ async def test_a_message_that_is_too_large_once_decompressed_is_closed_with_1009
     assert await ending_of(log_lines) == {"close_code": 1009, "error_code": "payload_too_large"}
 
 
+@pytest.mark.parametrize("path", ["/invocations_ws/ws", "/invocations_ws"])
+async def test_compressed_data_that_is_corrupt_is_closed_with_1007(
+    serve: Serve, log_lines: LogLines, path: str
+) -> None:
+    agent = agent_of(echo)
+
+    @agent.ws_handler
+    async def talk(ws: web.WebSocketResponse, context: InvocationContext) -> None:
+        async for message in ws:
+            await ws.send_str(message.data)
+
+    server = await serve(agent, websocket={"compression": True})
+    async with server.connect(path, compression="deflate") as client:
+        client.connection.transport.write(masked(TEXT, b"\xff\xff\xff", first_bits=0xC0))
+        assert await client.closed() == 1007
+    assert await ending_of(log_lines) == {"close_code": 1007, "error_code": "protocol_error"}
+
+
 # --- the line that every socket leaves --------------------------------------------------------
+
+UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+"""Close codes that no frame may carry (RFC 6455 §7.4), those of Autobahn's cases 7.9 among them."""
 
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
@@ -706,13 +728,12 @@ async def test_a_socket_leaves_one_line_with_these_fields(
         ),
         (masked(PING, b"x" * 126), {"close_code": 1002, "error_code": "protocol_error"}),
         (masked(CLOSE, b"x"), {"close_code": 1002, "error_code": "protocol_error"}),
-        (
-            masked(CLOSE, struct.pack("!H", 1005)),
-            {"close_code": 1002, "error_code": "protocol_error"},
-        ),
-        (
-            masked(CLOSE, struct.pack("!H", 999)),
-            {"close_code": 1002, "error_code": "protocol_error"},
+        *(
+            (
+                masked(CLOSE, struct.pack("!H", code)),
+                {"close_code": 1002, "error_code": "protocol_error"},
+            )
+            for code in UNSENDABLE
         ),
         (
             masked(TEXT, b"x" * 1001),

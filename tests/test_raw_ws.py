@@ -347,6 +347,55 @@ async def test_the_handlers_own_close_is_left_as_it_is(
     assert await only_ending(server, log_lines) == (code, None)
 
 
+@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
+async def test_a_close_of_the_handlers_that_may_not_be_sent_is_1011(
+    serve: Serve, log_lines: LogLines, code: int
+) -> None:
+    async def leave(ws: WebSocket, context: InvocationContext) -> None:
+        await ws.close(code=code, message=b"enough")
+
+    server = await serve(agent_of(leave))
+    async with connected(server) as client:
+        assert await closing(client) == (1011, "enough")
+    assert await only_ending(server, log_lines) == (1011, "internal_error")
+    (fault,) = faults(log_lines)
+    assert str(code) in fault.getMessage()
+
+
+@pytest.mark.parametrize("code", ["1000", 1000.0, None])
+async def test_a_close_of_the_handlers_without_a_number_is_an_error(
+    serve: Serve, log_lines: LogLines, code: Any
+) -> None:
+    async def leave(ws: WebSocket, context: InvocationContext) -> None:
+        await ws.close(code=code)
+
+    server = await serve(agent_of(leave))
+    async with connected(server) as client:
+        assert await closing(client) == (1011, "Internal server error")
+    assert await only_ending(server, log_lines) == (1011, "internal_error")
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [
+        (b"x" * 123, "x" * 123),
+        (b"x" * 124, "x" * 123),
+        ("x" + "é" * 200, "x" + "é" * 61),
+        (b"\xff", "\ufffd"),
+        ("\ud800", "?"),
+    ],
+)
+async def test_the_reason_of_a_close_is_cut_to_what_fits(
+    serve: Serve, reason: Any, sent: str
+) -> None:
+    async def leave(ws: WebSocket, context: InvocationContext) -> None:
+        await ws.close(code=4001, message=reason)
+
+    server = await serve(agent_of(leave))
+    async with connected(server) as client:
+        assert await closing(client) == (4001, sent)
+
+
 async def test_a_handler_that_sends_after_its_own_close_has_ended(
     serve: Serve, log_lines: LogLines
 ) -> None:
@@ -565,6 +614,8 @@ async def test_a_message_may_be_larger_than_what_aiohttp_takes_by_default(serve:
         (PING, b"x" * 126, 0x80, 1002),
         (CLOSE, b"\x03", 0x80, 1002),
         (CLOSE, struct.pack("!H", 1005), 0x80, 1002),
+        (CLOSE, struct.pack("!H", 1006), 0x80, 1002),
+        (CLOSE, struct.pack("!H", 5000), 0x80, 1002),
     ],
 )
 async def test_a_client_that_breaks_the_protocol_is_closed(
