@@ -24,7 +24,7 @@ from agentws.connections import (
     Socket,
     accept,
 )
-from agentws.handshake import REQUEST_ID, SESSION_ID, socket_session
+from agentws.handshake import REQUEST_ID, SESSION_ID, require_key, socket_session
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
 from agentws.outbox import Outbox
@@ -373,6 +373,7 @@ class FramedEndpoint:
         Raises `InvocationError` (`invalid_request`, `shutting_down`, `too_many_connections`) before
         any upgrade.
         """
+        require_key(request)
         session_id = request[SESSION_ID] = socket_session(request, self._session_id)
         caller = read_caller(request, "websocket", request[REQUEST_ID])
         caller.max_running = self._settings.max_invocations_per_connection

@@ -1,8 +1,9 @@
 """What every request and handshake is asked and told, whatever its transport."""
 
+import base64
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from agentws.caller import request_id
 from agentws.protocol import InvocationError, given_id, new_id
@@ -19,6 +20,8 @@ INVOCATION_ID: Final = web.RequestKey("invocation_id", str)
 INVOCATION_HEADER: Final = "x-agent-invocation-id"
 
 _WEBSOCKET_VERSION: Final = "13"
+_KEY_LENGTH: Final = 16
+"""Bytes in the key of a handshake (RFC 6455 §4.1)."""
 
 
 def name_request(request: web.BaseRequest) -> None:
@@ -40,8 +43,26 @@ def require_upgrade(request: web.BaseRequest) -> None:
     connection = {option.strip() for option in options}
     if headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket" or "upgrade" not in connection:
         raise UpgradeRequired("This route speaks WebSocket only")
-    if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != _WEBSOCKET_VERSION:
-        raise UpgradeRequired(f"Only version {_WEBSOCKET_VERSION} of WebSocket is spoken here")
+    if request.version < HttpVersion11:
+        raise UpgradeRequired("A WebSocket is opened over HTTP/1.1, not an older version")
+    spoken = f"version {_WEBSOCKET_VERSION} of WebSocket is spoken here"
+    if not (version := headers.get(hdrs.SEC_WEBSOCKET_VERSION)):
+        raise UpgradeRequired(f"The Sec-WebSocket-Version header is missing; {spoken}")
+    if version != _WEBSOCKET_VERSION:
+        raise UpgradeRequired(f"Only {spoken}")
+
+
+def require_key(request: web.BaseRequest) -> None:
+    """Raise `InvocationError` (`invalid_request`) unless a handshake has a key (RFC 6455 §4.1)."""
+    name = "Sec-WebSocket-Key"
+    if not (key := request.headers.get(hdrs.SEC_WEBSOCKET_KEY)):
+        raise InvocationError("invalid_request", f"The {name} header is missing")
+    try:
+        length = len(base64.b64decode(key, validate=True))
+    except ValueError:
+        length = 0
+    if length != _KEY_LENGTH:
+        raise InvocationError("invalid_request", f"{name} must be {_KEY_LENGTH} bytes in base64")
 
 
 def socket_session(request: web.BaseRequest, configured: str) -> str:

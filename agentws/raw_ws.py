@@ -24,7 +24,7 @@ from agentws.connections import (
 )
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
-from agentws.handshake import REQUEST_ID, SESSION_ID, socket_session
+from agentws.handshake import REQUEST_ID, SESSION_ID, require_key, socket_session
 from agentws.protocol import Farewell, new_id
 from agentws.settings import WebSocketSettings
 from agentws.telemetry import handler_trace
@@ -221,6 +221,7 @@ class RawEndpoint:
         Raises `InvocationError` (`invalid_request`, `shutting_down`, `too_many_connections`) before
         any upgrade.
         """
+        require_key(request)
         session_id = request[SESSION_ID] = socket_session(request, self._session_id)
         caller = read_caller(request, "websocket", request[REQUEST_ID])
         context = caller.context(new_id(), session_id)

@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from agentws import Agent, InvocationContext
 from agentws.handler import InvokeHandler
 from tests.conftest import PATIENCE, Client, LogLines, Running, Serve
-from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, masked
+from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, HttpPeer, masked
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -154,21 +154,37 @@ async def test_an_empty_session_id_is_as_not_given(serve: Serve) -> None:
         assert UUID.fullmatch(handshake_of(client)["x-agent-session-id"])
 
 
-async def test_a_malformed_key_is_refused(serve: Serve) -> None:
+@pytest.mark.parametrize("path", ["/invocations_ws/ws", "/invocations_ws"])
+@pytest.mark.parametrize(
+    ("line", "headers", "status", "named"),
+    [
+        ("HTTP/1.1", {"Sec-WebSocket-Key": "short"}, 400, "Sec-WebSocket-Key"),
+        ("HTTP/1.1", {"Sec-WebSocket-Key": None}, 400, "Sec-WebSocket-Key"),
+        ("HTTP/1.1", {"Sec-WebSocket-Version": None}, 426, "Sec-WebSocket-Version"),
+        ("HTTP/1.0", {}, 426, "HTTP/1.1"),
+    ],
+)
+async def test_what_a_handshake_lacks_is_named(
+    serve: Serve, path: str, line: str, headers: Mapping[str, str | None], status: int, named: str
+) -> None:
     server = await serve(agent_of(echo))
-    headers = {
+    complete = {
+        "Host": "test",
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "short",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     }
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{server.http}/invocations_ws/ws", headers=headers) as answer,
-    ):
-        assert answer.status == 400
-        assert (await answer.json())["error"]["code"] == "invalid_request"
-    async with server.connect() as client:
+    fields = [f"{name}: {value}" for name, value in {**complete, **headers}.items() if value]
+    async with HttpPeer.connect(server) as peer:
+        peer.writer.write("\r\n".join([f"GET {path} {line}", *fields, "", ""]).encode())
+        answered, told, body = await peer.answer()
+    assert answered == status
+    assert UUID.fullmatch(told["x-request-id"])
+    error = json.loads(body)["error"]
+    assert error["code"] == ("upgrade_required" if status == 426 else "invalid_request")
+    assert named in error["message"]
+    async with server.connect(path) as client:
         await assert_alive(client)
 
 

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.test_utils import make_mocked_request
 
 from agentws.handshake import (
@@ -15,6 +15,7 @@ from agentws.handshake import (
     http_session,
     name_request,
     path_invocation_id,
+    require_key,
     require_upgrade,
     socket_session,
 )
@@ -74,6 +75,36 @@ def test_a_request_that_is_no_upgrade_is_refused(missing: str, given: dict[str, 
     with pytest.raises(UpgradeRequired) as caught:
         require_upgrade(a_request(headers={**headers, **given}))
     assert (caught.value.code, caught.value.status) == ("upgrade_required", 426)
+
+
+def test_what_is_said_of_a_version_that_is_missing() -> None:
+    headers = {name: value for name, value in UPGRADE.items() if name != "sec-websocket-version"}
+    with pytest.raises(UpgradeRequired, match="Sec-WebSocket-Version header is missing"):
+        require_upgrade(a_request(headers=headers))
+
+
+def test_an_upgrade_over_an_older_http_is_refused() -> None:
+    request = make_mocked_request("GET", "/", UPGRADE, version=HttpVersion10)
+    with pytest.raises(UpgradeRequired, match=r"HTTP/1\.1"):
+        require_upgrade(request)
+
+
+def test_a_key_is_let_through() -> None:
+    require_key(a_request(headers={"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}))
+
+
+@pytest.mark.parametrize("headers", [{}, {"sec-websocket-key": ""}])
+def test_a_key_that_is_missing_is_named(headers: dict[str, str]) -> None:
+    with pytest.raises(InvocationError, match="Sec-WebSocket-Key header is missing") as caught:
+        require_key(a_request(headers=headers))
+    assert caught.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("key", ["AAAA", "A" * 22, "é" * 24, "A" * 22 + "!!", "A" * 44])
+def test_a_key_that_is_none_is_named(key: str) -> None:
+    with pytest.raises(InvocationError, match="Sec-WebSocket-Key must be 16 bytes") as caught:
+        require_key(a_request(headers={"sec-websocket-key": key}))
+    assert caught.value.code == "invalid_request"
 
 
 # Sessions
