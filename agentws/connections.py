@@ -64,6 +64,14 @@ def may_be_sent(code: int) -> bool:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
+def size_of(message: WSMessage) -> int:
+    """Return the bytes of a message's payload, 0 for what is no message of the peer's."""
+    if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+        return 0
+    data = message.data
+    return len(data.encode() if isinstance(data, str) and not data.isascii() else data)
+
+
 class Socket(web.WebSocketResponse):
     """aiohttp's socket, which tells a peer that what it compressed cannot be read."""
 

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import logging
 import operator
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import WSCloseCode, WSMessageTypeError, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMessageTypeError, WSMsgType, web
 from opentelemetry import context as trace_context
 
 from agentws.caller import read_caller
@@ -21,10 +22,12 @@ from agentws.connections import (
     Socket,
     accept,
     may_be_sent,
+    size_of,
 )
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
 from agentws.handshake import REQUEST_ID, SESSION_ID, require_key, socket_session
+from agentws.keep_alive import Rounds
 from agentws.protocol import Farewell, new_id
 from agentws.settings import WebSocketSettings
 from agentws.telemetry import handler_trace
@@ -32,8 +35,68 @@ from agentws.telemetry import handler_trace
 _logger: Final = logging.getLogger("agentws.raw")
 
 
+LISTEN_AFTER: Final = 0.25
+"""Seconds for which a handler may read nothing until its socket is listened to; twice at most."""
+
+MOST_UNREAD: Final = 16 * 1024
+"""How many messages may wait for a handler that does not read, however little is in them."""
+
 _LONGEST_REASON: Final = 123
 """Bytes of text that a close frame has room for beside its code (RFC 6455 §5.5)."""
+
+
+class Listener:
+    """Reads a socket while its handler does not, so that pings and close are answered (§8).
+
+    It reads to the last message, but only while less than `most_unread` bytes wait.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[WSMessage]], most_unread: int) -> None:
+        self._read = read
+        self._most_unread = most_unread
+        self._unread: deque[WSMessage] = deque()
+        self._unread_bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self._task = asyncio.create_task(self._listen())
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is the listener that runs just now."""
+        return self._task is asyncio.current_task()
+
+    async def take(self) -> WSMessage | None:
+        """Return the oldest message that nobody has read; with none, listen no longer."""
+        if not self._unread:
+            await self.stop()
+        if not self._unread:
+            return None
+        message = self._unread.popleft()
+        self._unread_bytes -= size_of(message)
+        if self._room is not None and not self._room.done() and not self._is_full:
+            self._room.set_result(None)
+        return message
+
+    async def stop(self) -> None:
+        """Listen no longer; what is still in aiohttp's hands is left there."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    @property
+    def _is_full(self) -> bool:
+        return self._unread_bytes >= self._most_unread or len(self._unread) >= MOST_UNREAD
+
+    async def _listen(self) -> None:
+        # The latter where two tasks of a handler's receive at a time, which one of them is told.
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            while True:
+                if self._is_full:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                message = await self._read()
+                self._unread.append(message)
+                self._unread_bytes += size_of(message)
+                if message.type in LAST_TYPES:
+                    return
 
 
 class RawWebSocket(Socket):
@@ -41,9 +104,36 @@ class RawWebSocket(Socket):
 
     connection: Connection
     _burst = 0
+    _receiving = False
+    _has_received = False
+    _listener: Listener | None = None
+
+    def __init__(self, *, most_unread: int, **options: Any) -> None:
+        """Let at most `most_unread` bytes wait for a handler that does not read."""
+        super().__init__(**options)
+        self._most_unread = most_unread
+
+    def listen_unless_read(self) -> None:
+        """Listen if the handler does not read, nor has since the last time."""
+        if self._receiving or self._has_received:
+            self._has_received = False
+        elif self._listener is None and not self.closed:
+            self._listener = Listener(self._receive, self._most_unread)
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         """Receive the next message; the last one is noted for the log line."""
+        if (listener := self._listener) is not None:
+            await self._take_turns()
+            if (message := await listener.take()) is not None:
+                return message
+            self._listener = None
+        self._receiving = self._has_received = True
+        try:
+            return await self._receive(timeout)
+        finally:
+            self._receiving = False
+
+    async def _receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         await self._take_turns()  # before a message is taken, as a cancellation would lose it
         message = await super().receive(timeout)
         if message.type in LAST_TYPES:
@@ -66,6 +156,9 @@ class RawWebSocket(Socket):
 
         A code that no close frame may carry becomes 1011, and `message` is cut to what fits.
         """
+        if self._listener is not None and not self._listener.runs:
+            listener, self._listener = self._listener, None  # with what nobody will read any more
+            await listener.stop()
         ending = _ending_by_handler(code)
         # aiohttp calls this itself, too, when it has learnt of the end: then it knows the code.
         if self.close_code is None and not self.connection.lost:
@@ -214,6 +307,7 @@ class RawEndpoint:
         self._settings = settings
         self._session_id = session_id
         self._serving: dict[asyncio.Task[None], RawSocket] = {}
+        self._rounds = Rounds[RawWebSocket](LISTEN_AFTER, lambda ws, _: ws.listen_unless_read())
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Accept a socket and serve it.
@@ -227,6 +321,7 @@ class RawEndpoint:
         context = caller.context(new_id(), session_id)
         with self._registry.place() as place:
             ws = RawWebSocket(
+                most_unread=self._settings.max_message_size,
                 autoclose=False,
                 heartbeat=self._settings.heartbeat or None,
                 compress=self._settings.compression,
@@ -237,7 +332,11 @@ class RawEndpoint:
             )
             socket = RawSocket(ws, self._handler, context)
             place.give(socket)
-            await self._attend(socket, handler_trace(caller.trace, context))
+            self._rounds.add(ws)
+            try:
+                await self._attend(socket, handler_trace(caller.trace, context))
+            finally:
+                self._rounds.remove(ws)
         return ws
 
     async def drain(self, grace: float, patience: float) -> bool:
