@@ -21,6 +21,14 @@ There, and not in a variable of its own, because each variable that a task sets 
 """
 
 
+_COMPLAINERS: Final = (
+    "opentelemetry.baggage.propagation",
+    "opentelemetry.trace.span",  # of a `tracestate`
+    "aiohttp.websocket",  # of subprotocols that are offered and not spoken
+)
+"""Loggers that warn of what a caller sent, each time, and in the caller's own words."""
+
+
 class InvocationFilter(logging.Filter):
     """Adds to whatever is logged while a handler runs which invocation and which span it is of."""
 
@@ -67,8 +75,8 @@ def configure(level: str, line_format: str) -> None:
     handler.setFormatter(_JsonLines() if line_format == "json" else _text_lines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # It would complain of every malformed header, in the caller's own words.
-    logging.getLogger("opentelemetry.baggage.propagation").setLevel(logging.ERROR)
+    for name in _COMPLAINERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _text_lines() -> logging.Formatter:

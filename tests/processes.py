@@ -54,10 +54,10 @@ class Daemon:
         return self
 
     @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
+    async def connect(self, **options: Any) -> AsyncIterator[Client]:
         """Open a framed socket."""
         url = f"ws://127.0.0.1:{self.port}/invocations_ws/ws"
-        async with websockets.connect(url, close_timeout=0.1) as connection:
+        async with websockets.connect(url, close_timeout=0.1, **options) as connection:
             yield Client(connection)
 
     def send(self, number: signal.Signals) -> None:

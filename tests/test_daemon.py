@@ -83,6 +83,23 @@ async def test_the_log_is_json_with_the_fields_flat(start: Start) -> None:
     assert line[FIELD + "close_code"] == 1000
 
 
+async def test_what_is_odd_in_what_clients_send_is_not_told_each_time(start: Start) -> None:
+    daemon = await (await start(ECHO)).listening()
+    odd = {"tracestate": "no state", "baggage": "no baggage"}
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with daemon.connect(
+        subprotocols=["unheard.of"], additional_headers={"traceparent": trace, **odd}
+    ) as client:
+        for duplicate in ("a=1,a=2", "A=1", ",".join(f"a{n}=1" for n in range(40)), "a=\x1b[2J"):
+            await client.ask(
+                action="invoke", traceparent=trace, tracestate=duplicate, baggage="no baggage"
+            )
+    daemon.send(signal.SIGTERM)
+    lines = await daemon.rest()
+    assert "agentws.connection" in {line["logger"] for line in lines}
+    assert {line["level"] for line in lines} == {"INFO"}
+
+
 async def test_a_running_invocation_may_finish_after_the_signal(start: Start) -> None:
     daemon = await (
         await start(
