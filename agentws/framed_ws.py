@@ -7,7 +7,7 @@ delay. What there is to say goes through the outbox.
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -24,7 +24,13 @@ from agentws.connections import (
     Socket,
     accept,
 )
-from agentws.handshake import REQUEST_ID, SESSION_ID, require_key, socket_session
+from agentws.handshake import (
+    REQUEST_ID,
+    SESSION_ID,
+    choose_subprotocol,
+    require_key,
+    socket_session,
+)
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
 from agentws.outbox import Outbox
@@ -51,6 +57,9 @@ from agentws.protocol import (
 )
 from agentws.settings import WebSocketSettings
 from agentws.stores import Log
+
+SUBPROTOCOL: Final = "agentws.v1"
+"""The name of what is spoken here, for clients that have to offer one (§1)."""
 
 MOST_SET_ASIDE: Final = 1024
 """How many messages are saved from a connection that may be lost meanwhile."""
@@ -359,9 +368,14 @@ class FramedEndpoint:
         settings: WebSocketSettings,
         *,
         session_id: str,
+        subprotocols: Sequence[str],
     ) -> None:
-        """Make the route; `session_id` is the configuration's, or empty."""
+        """Make the route; `session_id` is the configuration's, or empty.
+
+        `subprotocols` are those of the agent's; where it names none, it is `SUBPROTOCOL`.
+        """
         self._registry = registry
+        self._subprotocols = subprotocols or (SUBPROTOCOL,)
         self._table = table
         self._settings = settings
         self._session_id = session_id
@@ -378,7 +392,7 @@ class FramedEndpoint:
         caller = read_caller(request, "websocket", request[REQUEST_ID])
         caller.max_running = self._settings.max_invocations_per_connection
         with self._registry.place() as place:
-            ws = self._response()
+            ws = self._response(request)
             connection = await accept(
                 request, ws, session_id, self._settings.send_timeout, self._registry.metrics
             )
@@ -391,8 +405,9 @@ class FramedEndpoint:
                 self._keep_alive.remove(socket)
         return ws
 
-    def _response(self) -> Socket:
+    def _response(self, request: web.Request) -> Socket:
         return Socket(
+            protocols=choose_subprotocol(request, self._subprotocols),
             autoclose=False,
             autoping=False,  # pings are answered by the outbox, at the pace of the peer
             heartbeat=self._settings.heartbeat or None,

@@ -4,11 +4,12 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -66,22 +67,24 @@ class Agent:
     """An agent: one invoke handler for every transport, and optional others.
 
     `openapi` and `asyncapi` are the documents served at `…/docs/openapi.json` and
-    `…/docs/asyncapi.json`, the latter in place of the one that describes the framed socket. The
-    decorators return the function unchanged; they raise `TypeError` for one that is not async or
-    that cannot be called with the arguments that they document. Registering twice warns, and the
-    last one wins.
+    `…/docs/asyncapi.json`, the latter in place of the one that describes the framed socket;
+    `subprotocols` are those that its sockets speak (RFC 6455 §1.9), the best first. The decorators
+    return the function unchanged; they raise `TypeError` for one that is not async or that cannot
+    be called with the arguments that they document. Registering twice warns, and the last one wins.
     """
 
     def __init__(
         self,
         openapi: Mapping[str, Any] | None = None,
         asyncapi: Mapping[str, Any] | None = None,
+        subprotocols: Iterable[str] = (),
     ) -> None:
         for name, document in (("openapi", openapi), ("asyncapi", asyncapi)):
             if document is not None and not isinstance(document, Mapping):
                 raise TypeError(f"{name} must be a dict, not {type(document).__name__}")
         self.openapi = openapi
         self.asyncapi = asyncapi
+        self.subprotocols = _checked_subprotocols(subprotocols)
         self.daemon_settings: Mapping[str, object] = {}
         self.invoke: InvokeHandler | None = None
         self.get: ContextHandler | None = None
@@ -143,8 +146,12 @@ class InvocationWebSocketHandler(ABC):
 
     daemon_settings: Mapping[str, object] = MappingProxyType({})
 
+    subprotocols: Iterable[str] = ()
+    """The subprotocols that the agent's sockets speak (RFC 6455 §1.9), the best first."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls.subprotocols = _checked_subprotocols(cls.subprotocols)
         for name, arguments in _METHODS.items():
             method = getattr(cls, name)
             if method is not getattr(InvocationWebSocketHandler, name):
@@ -191,6 +198,19 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "get_openapi": ("request",),
     "get_asyncapi": ("request",),
 }
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What a subprotocol's name is made of (RFC 9110 §5.6.2)."""
+
+
+def _checked_subprotocols(names: Iterable[str]) -> tuple[str, ...]:
+    """Raise `TypeError` unless all of them are names that a handshake may carry."""
+    found = list(names)
+    are_names = all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in found)
+    if isinstance(names, str) or not are_names:
+        raise TypeError(f"subprotocols must be a list of names such as 'chat.v1', not {names!r}")
+    return tuple(found)
 
 
 def _not_offered() -> InvocationError:

@@ -1,6 +1,7 @@
 """What every request and handshake is asked and told, whatever its transport."""
 
 import base64
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -63,6 +64,15 @@ def require_key(request: web.BaseRequest) -> None:
         length = 0
     if length != _KEY_LENGTH:
         raise InvocationError("invalid_request", f"{name} must be {_KEY_LENGTH} bytes in base64")
+
+
+def choose_subprotocol(request: web.BaseRequest, spoken: Sequence[str]) -> tuple[str, ...]:
+    """Return the first of those `spoken` that the client offers, alone; else nothing (§1)."""
+    offer = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if offer is None:
+        return ()
+    offered = {name.strip() for name in offer.split(",")}
+    return next(((name,) for name in spoken if name in offered), ())
 
 
 def socket_session(request: web.BaseRequest, configured: str) -> str:

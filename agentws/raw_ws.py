@@ -5,7 +5,7 @@ import contextlib
 import logging
 import operator
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMessageTypeError, WSMsgType, web
@@ -26,7 +26,13 @@ from agentws.connections import (
 )
 from agentws.draining import drain_tasks
 from agentws.handler import InvocationContext, SocketHandler
-from agentws.handshake import REQUEST_ID, SESSION_ID, require_key, socket_session
+from agentws.handshake import (
+    REQUEST_ID,
+    SESSION_ID,
+    choose_subprotocol,
+    require_key,
+    socket_session,
+)
 from agentws.keep_alive import Rounds
 from agentws.protocol import Farewell, new_id
 from agentws.settings import WebSocketSettings
@@ -300,9 +306,11 @@ class RawEndpoint:
         settings: WebSocketSettings,
         *,
         session_id: str,
+        subprotocols: Sequence[str],
     ) -> None:
         """Make the route; `session_id` is the configuration's, or empty."""
         self._handler = handler
+        self._subprotocols = subprotocols
         self._registry = registry
         self._settings = settings
         self._session_id = session_id
@@ -322,6 +330,7 @@ class RawEndpoint:
         with self._registry.place() as place:
             ws = RawWebSocket(
                 most_unread=self._settings.max_message_size,
+                protocols=choose_subprotocol(request, self._subprotocols),
                 autoclose=False,
                 heartbeat=self._settings.heartbeat or None,
                 compress=self._settings.compression,

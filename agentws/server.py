@@ -68,7 +68,9 @@ class Server:
         """Put the parts together. Raises `TelemetryError` for wrong settings of telemetry."""
         self._settings = settings
         self._draining = False
-        self._agent = served if isinstance(served, Agent) else Agent()
+        self._agent = (
+            served if isinstance(served, Agent) else Agent(subprotocols=served.subprotocols)
+        )
         self._telemetry = _telemetry(settings)
         self._origins = Origins((*settings.auth.allowed_origins, *settings.http.cors_origins))
         self._access = AccessControl(
@@ -207,6 +209,7 @@ class Server:
             self._table,
             self._settings.websocket,
             session_id=self._settings.agent.session_id,
+            subprotocols=self._agent.subprotocols,
         )
         routes = [*ServiceApi(self._health).routes(), *api.routes()]
         routes.append(web.get(_FRAMED, framed.serve))
@@ -226,6 +229,7 @@ class Server:
             self._registry,
             self._settings.websocket,
             session_id=self._settings.agent.session_id,
+            subprotocols=self._agent.subprotocols,
         )
 
     async def _start_agent(self) -> None:

@@ -18,8 +18,8 @@ import websockets
 from aiohttp import web
 from websockets.exceptions import InvalidStatus
 
-from agentws import Agent, InvocationContext
-from agentws.handler import InvokeHandler
+from agentws import Agent, InvocationContext, InvocationWebSocketHandler
+from agentws.handler import InvokeHandler, Served
 from tests.conftest import PATIENCE, Client, LogLines, Running, Serve
 from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, HttpPeer, masked
 
@@ -206,6 +206,56 @@ async def test_refusals_come_in_their_order(serve: Serve) -> None:
         refusal = await refused(server)
         assert code_of(refusal) == (503, "too_many_connections")
         await assert_alive(client)
+
+
+# --- subprotocols (§1) ------------------------------------------------------------------------
+
+
+class Own(InvocationWebSocketHandler):
+    """An agent in class style that names subprotocols."""
+
+    subprotocols = ("chat.v2", "chat.v1")
+
+    async def handle_websocket(self, ws: web.WebSocketResponse, context: InvocationContext) -> None:
+        async for message in ws:
+            await ws.send_str(message.data)
+
+
+def raw(*subprotocols: str) -> Agent:
+    agent = Agent(subprotocols=subprotocols)
+
+    @agent.ws_handler
+    async def talk(ws: web.WebSocketResponse, context: InvocationContext) -> None:
+        await ws.send_str(str(ws.ws_protocol))
+
+    return agent
+
+
+@pytest.mark.parametrize(
+    ("agent", "path", "offered", "spoken"),
+    [
+        (Agent(subprotocols=["b", "a"]), "/invocations_ws/ws", ["x", "a", "b"], "b"),
+        (Agent(subprotocols=["b", "a"]), "/invocations_ws/ws", ["a", "x"], "a"),
+        (Agent(subprotocols=["b", "a"]), "/invocations_ws/ws", ["agentws.v1"], None),
+        (Agent(subprotocols=["b", "a"]), "/invocations_ws/ws", None, None),
+        (Agent(), "/invocations_ws/ws", ["x", "agentws.v1"], "agentws.v1"),
+        (Agent(), "/invocations_ws/ws", ["x"], None),
+        (agent_of(echo), "/invocations_ws", ["x", "agentws.v1"], "agentws.v1"),
+        (raw("b", "a"), "/invocations_ws", ["a", "b"], "b"),
+        (raw(), "/invocations_ws", ["agentws.v1"], None),
+        (raw("b", "a"), "/invocations_ws/ws", ["a", "b"], "b"),
+        (Own(), "/invocations_ws", ["chat.v1", "chat.v2"], "chat.v2"),
+        (Own(), "/invocations_ws/ws", ["chat.v1"], "chat.v1"),
+    ],
+)
+async def test_a_client_gets_the_first_subprotocol_of_the_agents_that_it_offers(
+    serve: Serve, agent: Served, path: str, offered: list[Any] | None, spoken: str | None
+) -> None:
+    server = await serve(agent)
+    async with server.connect(path, subprotocols=offered) as client:
+        assert client.connection.subprotocol == spoken
+        if isinstance(agent, Agent) and agent.serve_socket and path == "/invocations_ws":
+            assert await client.connection.recv() == str(spoken)
 
 
 # --- limits -----------------------------------------------------------------------------------

@@ -306,6 +306,24 @@ def test_a_document_is_a_dict(document: Any) -> None:
         Agent(openapi=document)
 
 
+NO_SUBPROTOCOLS = ["chat.v1", ["a b"], [""], ["é"], ["a,b"], [1], None, 5]
+
+
+@pytest.mark.parametrize("names", NO_SUBPROTOCOLS)
+def test_what_are_no_names_of_subprotocols_is_refused(names: Any) -> None:
+    with pytest.raises(TypeError):
+        Agent(subprotocols=names)
+    with pytest.raises(TypeError):
+
+        class Own(InvocationWebSocketHandler):
+            subprotocols = names
+
+
+def test_subprotocols_are_kept_in_their_order() -> None:
+    assert Agent(subprotocols=["b.v1", "a+json"]).subprotocols == ("b.v1", "a+json")
+    assert Agent().subprotocols == InvocationWebSocketHandler.subprotocols == ()
+
+
 @pytest.mark.parametrize("field", ["invocation_id", "user_id", "anything_else"])
 def test_a_context_cannot_be_changed(field: str) -> None:
     with pytest.raises(AttributeError):
