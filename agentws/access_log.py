@@ -21,15 +21,16 @@ class AccessLogger(AbstractAccessLogger):
         if response.status == 101:
             return
         was_cut = CUT in request
+        path = request.rel_url.raw_path  # as it came: decoded, it may hold what begins a line
         self.logger.info(
             "%s %s %d%s",
             request.method,
-            request.path,
+            path,
             response.status,
             ", cut" if was_cut else "",
             extra={
                 "method": request.method,
-                "path": request.path,
+                "path": path,
                 "status": response.status,
                 "duration_ms": round(time * 1000, 3),
                 "request_id": request.get(REQUEST_ID),

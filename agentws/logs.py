@@ -55,12 +55,40 @@ class _JsonLines(JsonFormatter):
         )
 
 
+_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+"""Characters that begin a line, or that a terminal obeys."""
+
+_IN_TEXT: Final = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+_IN_JSON: Final = {code: f"\\u{code:04x}" for code in _CONTROLS}
+
+
 def _serialize(fields: Mapping[str, object], **_: Any) -> str:
     """Return a line of JSON whatever was logged: no number that JSON lacks, no lone surrogate."""
     try:
-        return msgspec.json.encode(fields, enc_hook=str).decode()
+        line = msgspec.json.encode(fields, enc_hook=str).decode()
     except Exception:
-        return json.dumps(fields, default=str, skipkeys=True)
+        line = json.dumps(fields, default=str, skipkeys=True)
+    return line if line.isprintable() else line.translate(_IN_JSON)
+
+
+class _TextLines(logging.Formatter):
+    """Lines for a terminal, in which nothing that was logged passes for a line or a command."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
+        return super().formatMessage(record).translate(_IN_TEXT)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + line.translate(_IN_TEXT) for line in text.split("\n"))
 
 
 def configure(level: str, line_format: str) -> None:
@@ -72,12 +100,8 @@ def configure(level: str, line_format: str) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a line is written whatever is in it
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(InvocationFilter())
-    handler.setFormatter(_JsonLines() if line_format == "json" else _text_lines())
+    handler.setFormatter(_JsonLines() if line_format == "json" else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     for name in _COMPLAINERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _text_lines() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")

@@ -135,6 +135,40 @@ def test_text_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+UNPRINTABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+
+
+@pytest.mark.parametrize("line_format", ["json", "text"])
+@pytest.mark.parametrize("place", ["message", "argument", "exception", "field", "odd field"])
+def test_no_control_character_reaches_the_log(
+    capsys: pytest.CaptureFixture[str], line_format: str, place: str
+) -> None:
+    configure("info", line_format)
+    text = "".join(UNPRINTABLE)
+    match place:
+        case "message":
+            LOGGER.info(text)
+        case "argument":
+            LOGGER.info("It said %s", text)
+        case "exception":
+            LOGGER.info("It failed", exc_info=ValueError(text), stack_info=True)
+        case _:
+            LOGGER.info("m", extra={"said": text, "odd": {1, text} if "odd" in place else None})
+    written = capsys.readouterr().out
+    assert not set(UNPRINTABLE) - {"\n"} & set(written)
+    first, *rest = written.removesuffix("\n").split("\n")
+    assert all(line.startswith("  ") for line in rest)
+    assert not rest or (line_format, place) == ("text", "exception")
+    if line_format == "json" and "field" in place:
+        assert json.loads(first)["said"] == text
+
+
+def test_text_shows_what_was_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    LOGGER.info("a\n12:00:00 INFO b\x1b[2J\x9b")
+    assert capsys.readouterr().out.endswith(r": a\n12:00:00 INFO b\x1b[2J\x9b" + "\n")
+
+
 def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "text")
     configure("info", "json")
