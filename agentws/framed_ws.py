@@ -320,7 +320,7 @@ class FramedSocket:
     async def _answer(
         self, frame: GetInvocation | CancelInvocation, verb: Awaitable[bytes]
     ) -> None:
-        self._outbox.post(Result(frame.invocation_id, Raw(await verb)))
+        self._outbox.post(Result(frame.invocation_id, Raw(await verb), action=action_of(frame)))
 
     async def _attach(self, frame: AttachInvocation, log: Awaitable[Log]) -> None:
         after = frame.starting_after or 0

@@ -523,11 +523,12 @@ def _why_no_field(error: msgspec.ValidationError) -> str:
 
 
 class Result(Struct, tag_field="type", tag="result"):
-    """What a coroutine handler returned, or the answer to a get or a cancel (no session)."""
+    """What a coroutine handler returned; with `action`, and no session, the answer to that one."""
 
     invocation_id: str
     payload: Raw
     session_id: str | UnsetType = UNSET
+    action: str | UnsetType = UNSET
 
 
 class StreamChunk(Struct, tag_field="type", tag="stream_chunk"):

@@ -128,10 +128,16 @@ async def end_of(client: Client, invocation_id: str) -> Frame:
     return frame
 
 
+def answer_to(action: str, invocation_id: str, payload: Any) -> Frame:
+    """The frame that answers an action, which has no session (§4)."""
+    ids = {"action": action, "invocation_id": invocation_id}
+    return {"type": "result", **ids, "payload": payload}
+
+
 async def record_of(client: Client, invocation_id: str) -> Frame:
     frame = await client.ask(action="get_invocation", invocation_id=invocation_id)
-    assert frame.keys() == {"type", "invocation_id", "payload"}, frame
-    assert frame["type"] == "result"
+    assert frame.keys() == {"type", "action", "invocation_id", "payload"}, frame
+    assert (frame["type"], frame["action"]) == ("result", "get_invocation")
     record = frame["payload"]
     assert isinstance(record, dict)
     return record
@@ -398,7 +404,7 @@ async def test_get_and_cancel_handlers_are_told_the_session(serve: Serve) -> Non
     async with server.connect("/invocations_ws/ws?agent_session_id=q") as client:
         for action in ("get_invocation", "cancel_invocation"):
             frame = await client.ask(action=action, invocation_id="i", session_id="s")
-            assert frame == {"type": "result", "invocation_id": "i", "payload": ["i", "s"]}
+            assert frame == answer_to(action, "i", ["i", "s"])
             frame = await client.ask(action=action, invocation_id="i")
             assert frame["payload"] == ["i", "q"]
 
@@ -715,7 +721,7 @@ async def test_cancel_stops_a_coroutine_and_tells_its_listeners(serve: Serve) ->
         await within_patience(gate.entered.wait())
         frame = await other.ask(action="cancel_invocation", invocation_id="i")
         answer = {"invocation_id": "i", "status": "cancelled"}
-        assert frame == {"type": "result", "invocation_id": "i", "payload": answer}
+        assert frame == answer_to("cancel_invocation", "i", answer)
         assert gate.cancelled.is_set()
         frame = await client.receive()
         ids = {"invocation_id": "i", "session_id": "s"}
@@ -844,8 +850,7 @@ async def test_a_cancel_handler_decides_for_any_id_and_the_task_is_cancelled_aft
         await client.send(action="invoke", invocation_id="running")
         for asked in ("running", "ended", "unknown"):
             frame = await other.ask(action="cancel_invocation", invocation_id=asked)
-            answer = {"bye": asked}
-            assert frame == {"type": "result", "invocation_id": asked, "payload": answer}
+            assert frame == answer_to("cancel_invocation", asked, {"bye": asked})
         assert told(await client.receive())["error"] == "cancelled"
         assert gates["running"].cancelled.is_set()
         assert (await record_of(client, "ended"))["status"] == "completed"

@@ -1046,8 +1046,13 @@ def test_a_record_knows_its_error() -> None:
             {"type": "result", "invocation_id": "i", "payload": {"a": 1}, "session_id": "s"},
         ),
         (
-            Result("i", Raw(b"null")),
-            {"type": "result", "invocation_id": "i", "payload": None},
+            Result("i", Raw(b"null"), action="get_invocation"),
+            {
+                "type": "result",
+                "invocation_id": "i",
+                "payload": None,
+                "action": "get_invocation",
+            },
         ),
         (
             StreamChunk("i", "s", 3, Raw(b'"x"')),
