@@ -22,6 +22,8 @@ def describe() -> Mapping[str, Any]:
     _, schemas = msgspec.json.schema_components(
         (*received, *sent), ref_template="#/components/schemas/{name}"
     )
+    for frame in received:  # what it does not know, it ignores (§3)
+        del schemas[frame.__name__]["additionalProperties"]
     messages = {frame.__name__: _message(frame) for frame in (*received, *sent)}
     return {
         "asyncapi": "3.0.0",

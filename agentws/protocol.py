@@ -4,6 +4,7 @@ Section numbers (§) refer to the wire protocol; RFC numbers to the IETF's docum
 """
 
 import gc
+import itertools
 import os
 import re
 import uuid
@@ -280,7 +281,15 @@ def _utc(seconds: float) -> datetime:
 OnDisconnect = Literal["continue", "cancel"]
 
 
-class Invoke(Struct, tag_field="action", tag="invoke"):
+class _ClientFrame(Struct, tag_field="action", forbid_unknown_fields=True):
+    """What all frames from the client have in common.
+
+    That it forbids what it does not know, costs a frame nothing where there is nothing of the kind;
+    where there is, `_decode_with_diagnosis` tells what is ignored from what is misspelt.
+    """
+
+
+class Invoke(_ClientFrame, tag="invoke"):
     """Run the agent on `payload`."""
 
     payload: Any = msgspec.field(default_factory=dict)
@@ -293,7 +302,7 @@ class Invoke(Struct, tag_field="action", tag="invoke"):
     baggage: str | None = None
 
 
-class GetInvocation(Struct, tag_field="action", tag="get_invocation"):
+class GetInvocation(_ClientFrame, tag="get_invocation"):
     """Ask for the record of an invocation, or what the agent's own handler says of it."""
 
     invocation_id: Id
@@ -303,7 +312,7 @@ class GetInvocation(Struct, tag_field="action", tag="get_invocation"):
     baggage: str | None = None
 
 
-class CancelInvocation(Struct, tag_field="action", tag="cancel_invocation"):
+class CancelInvocation(_ClientFrame, tag="cancel_invocation"):
     """Cancel an invocation."""
 
     invocation_id: Id
@@ -313,18 +322,18 @@ class CancelInvocation(Struct, tag_field="action", tag="cancel_invocation"):
     baggage: str | None = None
 
 
-class AttachInvocation(Struct, tag_field="action", tag="attach_invocation"):
+class AttachInvocation(_ClientFrame, tag="attach_invocation"):
     """Replay the chunks after `starting_after` and follow the invocation to its end."""
 
     invocation_id: Id
     starting_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-class Ping(Struct, tag_field="action", tag="ping"):
+class Ping(_ClientFrame, tag="ping"):
     """Ask for a pong."""
 
 
-class Pong(Struct, tag_field="action", tag="pong"):
+class Pong(_ClientFrame, tag="pong"):
     """Answer to the server's ping."""
 
 
@@ -462,7 +471,10 @@ def _bad_frame(
 
 
 def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
-    """Find out what is wrong with a message that the typed decoder refused, and say it."""
+    """Find out what is wrong with a message that the typed decoder refused, and say it.
+
+    Where it only has fields that nobody knows, nothing is wrong.
+    """
     try:
         fields = _decode_large(message, msgspec.json.decode)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -474,7 +486,7 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     if frame_type is None:
         raise _bad_frame(fields, InvocationError("invalid_action", _why_no_action(action)))
     try:
-        frame: ClientFrame = msgspec.convert(fields, frame_type)
+        frame: ClientFrame = msgspec.convert(_known_fields(fields, frame_type), frame_type)
         _check_ids(frame)
     except msgspec.ValidationError as error:
         refusal = InvocationError("invalid_request", _why_no_field(error))
@@ -482,6 +494,36 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     except InvocationError as refusal:
         raise _bad_frame(fields, refusal, action) from None
     return frame
+
+
+def _folded(name: str) -> str:
+    """Return what is left of a name when it may be spelt in any way."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
+_SPELLINGS: Final = {
+    kind: {_folded(name): name for name in ("action", *kind.__struct_fields__)}
+    for kind in CLIENT_FRAMES.values()
+}
+
+_MOST_FIELDS: Final = 1000
+"""How many fields are looked through: who sends more has not misspelt one of a dozen."""
+
+
+def _known_fields(
+    fields: Mapping[str, object], frame_type: type[ClientFrame]
+) -> Mapping[str, object]:
+    """Leave out what an action does not know (§3).
+
+    Raises `InvocationError` (`invalid_request`) for a field that it knows in another spelling.
+    """
+    spellings = _SPELLINGS[frame_type]
+    for name in itertools.islice(fields, _MOST_FIELDS):
+        meant = spellings.get(_folded(name), name)
+        if meant != name:
+            shown = name[:_LONGEST_ECHO]
+            raise InvocationError("invalid_request", f"Unknown field {shown!r}; it is {meant}")
+    return {name: fields[name] for name in spellings.values() if name in fields}
 
 
 _LONGEST_ECHO: Final = 64

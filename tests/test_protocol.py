@@ -203,6 +203,58 @@ def test_attach_has_no_session_and_reads_over_one() -> None:
     assert decode_frame(message) == AttachInvocation("i")
 
 
+MISSPELT = [
+    ("invoke", "invocationId", "invocation_id"),
+    ("invoke", "InvocationID", "invocation_id"),
+    ("invoke", "invocation-id", "invocation_id"),
+    ("invoke", "__invocation__id", "invocation_id"),
+    ("invoke", "Payload", "payload"),
+    ("invoke", "onDisconnect", "on_disconnect"),
+    ("invoke", "trace-parent", "traceparent"),
+    ("get_invocation", "sessionId", "session_id"),
+    ("get_invocation", "invocationId", "invocation_id"),
+    ("cancel_invocation", "Baggage", "baggage"),
+    ("attach_invocation", "startingAfter", "starting_after"),
+    ("ping", "Action", "action"),
+]
+
+
+@pytest.mark.parametrize(("action", "given", "known"), MISSPELT)
+@pytest.mark.parametrize("others", [{}, {"invocation_id": "i"}])
+@pytest.mark.parametrize("value", [None, "x", 5])
+def test_a_known_field_in_another_spelling_is_refused_by_both_names(
+    action: str, given: str, known: str, others: Fields, value: object
+) -> None:
+    bad = refusal(dumps(action=action, **others, **{given: value}))
+    assert bad.error.code == "invalid_request"
+    assert repr(given) in bad.error.message
+    assert known in bad.error.message.replace(given, "")
+    assert echo(bad) == {"action": action, **others}
+
+
+@pytest.mark.parametrize(
+    ("action", "field"),
+    [
+        ("ping", "invocationId"),
+        ("attach_invocation", "sessionId"),
+        ("get_invocation", "onDisconnect"),
+        ("invoke", "invocation"),
+        ("invoke", "invocation id"),
+        ("invoke", "invocation_ids"),
+        ("invoke", "_"),
+        ("invoke", ""),
+    ],
+)
+def test_what_resembles_no_field_of_the_action_is_ignored(action: str, field: str) -> None:
+    fields = {"action": action, "invocation_id": "i"}
+    assert decode_frame(dumps(**fields, **{field: "x"})) == decode_frame(dumps(**fields))
+
+
+def test_unknown_fields_beside_a_bad_one_change_nothing() -> None:
+    bad = refusal(dumps(action="invoke", session_id=5, other=1))
+    assert bad.error.message == refusal(dumps(action="invoke", session_id=5)).error.message
+
+
 @pytest.mark.parametrize("payload", [None, True, 0, -1.5, "", "text", [], {}, [1, {"a": None}]])
 def test_a_payload_is_any_json(payload: object) -> None:
     frame = decode_frame(dumps(action="invoke", payload=payload))
