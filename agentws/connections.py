@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import struct
 import time
 import zlib
@@ -44,6 +45,9 @@ ErrorCode = Literal[
 ]
 
 
+AGE_JITTER: Final = 0.1
+"""By which share of its maximal age a socket may be closed earlier or later."""
+
 CHECKS: Final = 4
 """How often the buffer of a peer that is waited for is looked at within its time."""
 
@@ -62,6 +66,14 @@ def may_be_sent(code: int) -> bool:
     and those of libraries and applications. What lies between is undefined until it is registered.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def lifetime(age: float) -> float:
+    """Return after how many seconds to close a socket whose maximal age is `age` (§8).
+
+    It is jittered, so that those that came at once do not all come back at once.
+    """
+    return age * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
 
 
 def size_of(message: WSMessage) -> int:

@@ -23,6 +23,7 @@ from agentws.connections import (
     ConnectionRegistry,
     Socket,
     accept,
+    lifetime,
 )
 from agentws.handshake import (
     REQUEST_ID,
@@ -347,8 +348,9 @@ class FramedSocket:
     def _watch_age(self) -> asyncio.TimerHandle | None:
         if not (age := self._settings.max_connection_age):
             return None
-        notice = min(AGE_WARNING, age)
-        return asyncio.get_running_loop().call_later(age - notice, self._give_notice, notice)
+        seconds = lifetime(age)
+        notice = min(AGE_WARNING, seconds)
+        return asyncio.get_running_loop().call_later(seconds - notice, self._give_notice, notice)
 
     def _give_notice(self, notice: float) -> None:
         self.going_away("max_age", notice)

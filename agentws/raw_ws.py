@@ -21,6 +21,7 @@ from agentws.connections import (
     Ending,
     Socket,
     accept,
+    lifetime,
     may_be_sent,
     size_of,
 )
@@ -375,4 +376,4 @@ class RawEndpoint:
     def _start_clock(self, socket: RawSocket) -> asyncio.TimerHandle | None:
         if not (age := self._settings.max_connection_age):
             return None
-        return asyncio.get_running_loop().call_later(age, socket.retire)
+        return asyncio.get_running_loop().call_later(lifetime(age), socket.retire)

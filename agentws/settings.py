@@ -227,7 +227,8 @@ class WebSocketSettings(Section):
         30.0, "Seconds without a message until a framed socket gets a ping message; 0 for none."
     )
     max_connection_age: Seconds = _option(
-        0.0, "Age in seconds at which a socket is closed, after notice; 0 for never."
+        0.0,
+        "Age in seconds, give or take 10 %, at which a socket is closed after notice; 0 for never.",
     )
     send_timeout: SomeSeconds = _option(10.0, "Seconds that one send may take.")
     max_message_size: Bytes = _option(4 * 1024**2, "Bytes in the largest message accepted.")
