@@ -44,6 +44,8 @@ class Caller(Struct):
     query: Mapping[str, str] = {}
     running: int = 0
     """How many invocations that this caller started are running."""
+    started: int = 0
+    """How many it has started, of those whose id was free."""
     max_running: int | None = None
     """How many it may have running at a time, None for no limit of its own."""
     trace: Context = NO_TRACE

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, Protocol, Self
 
-from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
@@ -76,12 +77,36 @@ def lifetime(age: float) -> float:
     return age * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
 
 
-def size_of(message: WSMessage) -> int:
-    """Return the bytes of a message's payload, 0 for what is no message of the peer's."""
-    if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-        return 0
-    data = message.data
-    return len(data.encode() if isinstance(data, str) and not data.isascii() else data)
+def size_of(data: str | bytes) -> int:
+    """Return how many bytes the payload of a message takes on the wire, uncompressed."""
+    return len(data if isinstance(data, bytes) or data.isascii() else data.encode())
+
+
+_ADDRESS: Final = re.compile(r"[\w.:%\[\]-]{1,64}", re.ASCII)
+
+
+def peer_of(request: web.BaseRequest, *, trust_forwarded: bool) -> str:
+    """Return the address of a request's sender, for logs; empty where there is none.
+
+    It is the network's, or, where a proxy is trusted to tell it, the last of `X-Forwarded-For`: the
+    one that the proxy saw itself, for what stands before that may have been written by anybody.
+    """
+    if trust_forwarded:
+        addresses = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))
+        last = addresses.rpartition(",")[2].strip()
+        if _ADDRESS.fullmatch(last):
+            return last
+    return request.remote or ""
+
+
+class Terms(Struct, frozen=True):
+    """What holds for all sockets alike."""
+
+    metrics: Metrics
+    send_timeout: float
+    """Seconds for which a peer may take nothing of what is sent to it."""
+    trust_forwarded: bool = False
+    """Whether `X-Forwarded-For` names the peer in the log."""
 
 
 class Socket(web.WebSocketResponse):
@@ -175,10 +200,11 @@ class Connection:
         "_finished",
         "_opened_at",
         "_request",
-        "_send_timeout",
+        "_terms",
         "_transport",
         "_ws",
-        "metrics",
+        "bytes_received",
+        "bytes_sent",
         "session_id",
     )
 
@@ -188,21 +214,26 @@ class Connection:
         ws: web.WebSocketResponse,
         *,
         session_id: str,
-        send_timeout: float,
-        metrics: Metrics,
+        terms: Terms,
     ) -> None:
         if request.transport is None:
             raise ConnectionResetError("The client left during the handshake")
         self.session_id = session_id
-        self.metrics = metrics
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self._terms = terms
         self._request = request
         self._transport = request.transport
         self._ws = ws
-        self._send_timeout = send_timeout
         self._deadline: SendDeadline | None = None
         self._opened_at = time.monotonic()
         self._ending: Ending | None = None
         self._finished = False
+
+    @property
+    def metrics(self) -> Metrics:
+        """The instruments that count what happens on it."""
+        return self._terms.metrics
 
     @property
     def lost(self) -> bool:
@@ -219,7 +250,7 @@ class Connection:
         """Whether the peer must take something before more is written."""
         return self._request.protocol.writing_paused
 
-    def send(self, frames: Iterable[bytes]) -> None:
+    def send(self, frames: Sequence[bytes]) -> None:
         """Write text messages at once, together: one system call for all of them.
 
         aiohttp writes each message on its own, which costs more than all else that is done for a
@@ -229,6 +260,7 @@ class Connection:
         """
         if self._ws.closed or self._transport.is_closing():
             return
+        self.bytes_sent += sum(map(len, frames))
         self._transport.write(b"".join([part for frame in frames for part in _framed(frame)]))
 
     def pong(self, data: bytes) -> None:
@@ -236,17 +268,21 @@ class Connection:
         if not (self._ws.closed or self._transport.is_closing()):
             self._transport.write(bytes((_PONG, len(data))) + data)
 
-    async def send_compressed(self, frames: Iterable[bytes]) -> None:
+    async def send_compressed(self, frames: Sequence[bytes]) -> None:
         """Send text messages through the compression that was negotiated."""
         with self.watching(), contextlib.suppress(ConnectionError):
             for frame in frames:
                 await self._ws.send_frame(frame, WSMsgType.TEXT)
+                self.bytes_sent += len(frame)
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         """Abort a peer that takes nothing while the body waits to send."""
         if self._deadline is None:
             self._deadline = SendDeadline(
-                self._transport, self._request.protocol, self._send_timeout, self._note_slowness
+                self._transport,
+                self._request.protocol,
+                self._terms.send_timeout,
+                self._note_slowness,
             )
         return self._deadline.watch()
 
@@ -306,8 +342,8 @@ class Connection:
         if self._ending is None:
             self._ending = ending
 
-    def finish(self) -> None:
-        """Let go of the socket and write its log line, once.
+    def finish(self, invocations: int = 0) -> None:
+        """Let go of the socket and write its log line, once; `invocations` were started on it.
 
         Where nobody noted how it ended, the peer has vanished.
         """
@@ -323,8 +359,17 @@ class Connection:
         elif self._transport.get_write_buffer_size():
             # A closed transport first sends what it holds, however long its peer takes.
             loop = asyncio.get_running_loop()
-            loop.call_later(self._send_timeout, self._abort_unless_gone)
-        tell_ending(self.session_id, self._ending, time.monotonic() - self._opened_at, self.metrics)
+            loop.call_later(self._terms.send_timeout, self._abort_unless_gone)
+        tell_ending(
+            self._request,
+            self.session_id,
+            self._ending,
+            time.monotonic() - self._opened_at,
+            self._terms,
+            invocations=invocations,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+        )
 
     def _abort_unless_gone(self) -> None:
         if self._request.transport is not None:
@@ -334,17 +379,36 @@ class Connection:
         self.note_ending(Ending(WSCloseCode.ABNORMAL_CLOSURE, "slow_client"))
 
 
-def tell_ending(session_id: str, ending: Ending, seconds: float, metrics: Metrics) -> None:
+_GAVE_UP: Final = {"internal_error", "slow_client", "heartbeat_timeout"}
+"""Errors for which this side ended a socket, rather than its peer."""
+
+
+def tell_ending(
+    request: web.BaseRequest,
+    session_id: str,
+    ending: Ending,
+    seconds: float,
+    terms: Terms,
+    *,
+    invocations: int = 0,
+    bytes_received: int = 0,
+    bytes_sent: int = 0,
+) -> None:
     """Write the one line that each socket leaves behind (§8), and count it."""
-    metrics.socket_ended(seconds, int(ending.close_code), ending.error_code)
+    terms.metrics.socket_ended(seconds, int(ending.close_code), ending.error_code)
     fields: dict[str, Any] = {
         _FIELD + "session_id": session_id,
         _FIELD + "close_code": int(ending.close_code),
-        _FIELD + "duration_ms": round(seconds * 1000, 3),
+        _FIELD + "duration_ms": round(seconds * 1000),
+        "peer": peer_of(request, trust_forwarded=terms.trust_forwarded),
+        "invocations": invocations,
+        "bytes_received": bytes_received,
+        "bytes_sent": bytes_sent,
     }
     if ending.error_code is not None:
-        fields[_FIELD + "error_code"] = ending.error_code
-    _logger.info("WebSocket closed with %d", ending.close_code, extra=fields)
+        fields[_FIELD + "error.code"] = ending.error_code
+    level = logging.WARNING if ending.error_code in _GAVE_UP else logging.INFO
+    _logger.log(level, "WebSocket closed with %d", ending.close_code, extra=fields)
 
 
 def _ending_of(message: WSMessage, failure: BaseException | None) -> Ending:
@@ -395,12 +459,12 @@ class OpenSocket(Protocol):
 class ConnectionRegistry:
     """The sockets that are open, and whether there may be one more."""
 
-    def __init__(self, max_connections: int, metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, max_connections: int, terms: Terms) -> None:
+        self.terms = terms
         self._max_connections = max_connections
         self._places_taken = 0
         self._open: set[OpenSocket] = set()
-        metrics.watch_sockets(lambda: len(self._open))
+        terms.metrics.watch_sockets(lambda: len(self._open))
         self._draining = False
 
     def place(self) -> "Place":
@@ -465,8 +529,7 @@ async def accept(
     request: web.BaseRequest,
     ws: web.WebSocketResponse,
     session_id: str,
-    send_timeout: float,
-    metrics: Metrics,
+    terms: Terms,
 ) -> Connection:
     """Complete the handshake and return the connection.
 
@@ -476,12 +539,10 @@ async def accept(
     opened_at = time.monotonic()
     try:
         await ws.prepare(request)
-        return Connection(
-            request, ws, session_id=session_id, send_timeout=send_timeout, metrics=metrics
-        )
+        return Connection(request, ws, session_id=session_id, terms=terms)
     except web.HTTPException:
         raise
     except BaseException:
         ending = Ending(WSCloseCode.ABNORMAL_CLOSURE, "accept_failed")
-        tell_ending(session_id, ending, time.monotonic() - opened_at, metrics)
+        tell_ending(request, session_id, ending, time.monotonic() - opened_at, terms)
         raise

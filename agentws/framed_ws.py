@@ -24,6 +24,7 @@ from agentws.connections import (
     Socket,
     accept,
     lifetime,
+    size_of,
 )
 from agentws.handshake import (
     REQUEST_ID,
@@ -135,7 +136,7 @@ class FramedSocket:
             if self._age_timer is not None:
                 self._age_timer.cancel()
             self._outbox.close()
-            self._connection.finish()
+            self._connection.finish(self._caller.started)
         await self._see_actions_through()
 
     async def _answer_what_came_before(self) -> None:
@@ -222,6 +223,7 @@ class FramedSocket:
 
     def _act_on(self, message: str | bytes) -> None:
         """Decode a message and start what it asks for."""
+        self._connection.bytes_received += size_of(message)
         try:
             frame = decode_frame(message)
         except BadFrame as bad:
@@ -395,9 +397,7 @@ class FramedEndpoint:
         caller.max_running = self._settings.max_invocations_per_connection
         with self._registry.place() as place:
             ws = self._response(request)
-            connection = await accept(
-                request, ws, session_id, self._settings.send_timeout, self._registry.metrics
-            )
+            connection = await accept(request, ws, session_id, self._registry.terms)
             socket = FramedSocket(ws, connection, caller, self._table, self._settings)
             place.give(socket)
             self._keep_alive.add(socket)

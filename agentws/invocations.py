@@ -121,6 +121,7 @@ class Invocation:
             self.log.refuse(refusal)
             self._operation.refuse(refusal)
             return
+        self.caller.started += 1
         self._task = self._terms.loop.create_task(self._run())
         self._task.add_done_callback(self._on_done)
 

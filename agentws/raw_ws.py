@@ -52,6 +52,9 @@ _LONGEST_REASON: Final = 123
 """Bytes of text that a close frame has room for beside its code (RFC 6455 §5.5)."""
 
 
+_DATA: Final = {WSMsgType.TEXT, WSMsgType.BINARY}
+
+
 class Listener:
     """Reads a socket while its handler does not, so that pings and close are answered (§8).
 
@@ -78,7 +81,7 @@ class Listener:
         if not self._unread:
             return None
         message = self._unread.popleft()
-        self._unread_bytes -= size_of(message)
+        self._unread_bytes -= _size_of(message)
         if self._room is not None and not self._room.done() and not self._is_full:
             self._room.set_result(None)
         return message
@@ -101,9 +104,13 @@ class Listener:
                     await self._room
                 message = await self._read()
                 self._unread.append(message)
-                self._unread_bytes += size_of(message)
+                self._unread_bytes += _size_of(message)
                 if message.type in LAST_TYPES:
                     return
+
+
+def _size_of(message: WSMessage) -> int:
+    return size_of(message.data) if message.type in _DATA else 0
 
 
 class RawWebSocket(Socket):
@@ -143,6 +150,7 @@ class RawWebSocket(Socket):
     async def _receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         await self._take_turns()  # before a message is taken, as a cancellation would lose it
         message = await super().receive(timeout)
+        self.connection.bytes_received += _size_of(message)
         if message.type in LAST_TYPES:
             self.connection.note_last(message)
         if message.type is WSMsgType.CLOSE:
@@ -180,14 +188,18 @@ class RawWebSocket(Socket):
     ) -> None:
         """Send a frame of any kind."""
         await self._in_time(super().send_frame(message, opcode, compress))
+        if opcode in _DATA:
+            self.connection.bytes_sent += len(message)
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text message."""
         await self._in_time(super().send_str(data, compress))
+        self.connection.bytes_sent += size_of(data)
 
     async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
         """Send a binary message."""
         await self._in_time(super().send_bytes(data, compress))
+        self.connection.bytes_sent += len(data)
 
     async def ping(self, message: bytes = b"") -> None:
         """Send a ping."""
@@ -337,9 +349,7 @@ class RawEndpoint:
                 compress=self._settings.compression,
                 max_msg_size=self._settings.max_message_size + 1,  # aiohttp refuses from there on
             )
-            ws.connection = await accept(
-                request, ws, session_id, self._settings.send_timeout, self._registry.metrics
-            )
+            ws.connection = await accept(request, ws, session_id, self._registry.terms)
             socket = RawSocket(ws, self._handler, context)
             place.give(socket)
             self._rounds.add(ws)

@@ -13,7 +13,7 @@ from agentws import answers
 from agentws.access_log import AccessLogger, ServerLogger
 from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
-from agentws.connections import ConnectionRegistry
+from agentws.connections import ConnectionRegistry, Terms
 from agentws.cors import allow_origins
 from agentws.envelope import add_headers, answering_errors
 from agentws.framed_ws import FramedEndpoint
@@ -80,7 +80,12 @@ class Server:
             sockets={_FRAMED, _RAW},
         )
         self._registry = ConnectionRegistry(
-            settings.websocket.max_connections, self._telemetry.metrics
+            settings.websocket.max_connections,
+            Terms(
+                self._telemetry.metrics,
+                settings.websocket.send_timeout,
+                settings.server.trust_forwarded,
+            ),
         )
         self._store = _make_store(settings)
         self._table = InvocationTable(

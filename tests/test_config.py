@@ -84,6 +84,7 @@ def printed(environ: Mapping[str, str]) -> dict[str, str]:
         ("server.port", 8088),
         ("server.shutdown_grace", 25.0),
         ("server.access_log", True),
+        ("server.trust_forwarded", False),
         ("server.log_level", "info"),
         ("server.log_format", "json"),
         ("handler.target", ""),

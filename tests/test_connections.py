@@ -743,20 +743,30 @@ UNSENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 6553
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
+GAVE_UP = {"internal_error", "slow_client", "heartbeat_timeout"}
+
+
 async def line_of(log_lines: LogLines) -> dict[str, Any]:
     """The fields of the next line about a socket, those of every log record left out."""
     record = await log_lines.next("agentws.connection")
-    assert record.levelno == logging.INFO
+    fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    gave_up = fields.get(FIELD + "error.code") in GAVE_UP
+    assert record.levelno == (logging.WARNING if gave_up else logging.INFO)
     assert record.exc_info is None
-    return {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    return fields
 
 
 async def ending_of(log_lines: LogLines) -> dict[str, Any]:
-    """Close code and error code of the next line; session and duration are looked at as well."""
-    fields = {name.removeprefix(FIELD): value for name, value in (await line_of(log_lines)).items()}
-    assert fields.pop("session_id")
-    assert fields.pop("duration_ms") >= 0
-    return fields
+    """Close code and error code of the next line; the others are looked at as well."""
+    fields = await line_of(log_lines)
+    ending = {"close_code": fields.pop(FIELD + "close_code")}
+    if FIELD + "error.code" in fields:
+        ending["error_code"] = fields.pop(FIELD + "error.code")
+    assert fields.pop(FIELD + "session_id")
+    assert fields.pop("peer") == "127.0.0.1"
+    assert fields.keys() == {FIELD + "duration_ms", "invocations", "bytes_received", "bytes_sent"}
+    assert all(type(value) is int and value >= 0 for value in fields.values())
+    return ending
 
 
 def assert_no_more_lines(log_lines: LogLines) -> None:
@@ -773,12 +783,65 @@ async def test_a_socket_leaves_one_line_with_these_fields(
         await client.connection.close(4321, "a reason")
     fields = await line_of(log_lines)
     duration = fields.pop(FIELD + "duration_ms")
-    assert isinstance(duration, float)
-    assert 0 < duration < 60_000
-    assert fields == {FIELD + "session_id": "mine", FIELD + "close_code": 4321}
+    assert type(duration) is int
+    assert 0 <= duration < 60_000
+    assert fields == {
+        FIELD + "session_id": "mine",
+        FIELD + "close_code": 4321,
+        "peer": "127.0.0.1",
+        "invocations": 0,
+        "bytes_received": len(json.dumps({"action": "ping"})),
+        "bytes_sent": len('{"type":"pong"}'),
+    }
     assert type(fields[FIELD + "close_code"]) is int
     await server.server.drain()
     assert_no_more_lines(log_lines)
+
+
+@pytest.mark.parametrize("compression", [False, True])
+async def test_the_line_tells_what_went_over_the_socket(
+    serve: Serve, log_lines: LogLines, compression: bool
+) -> None:
+    server = await serve(agent_of(echo), websocket={"compression": compression})
+    received = sent = 0
+    async with server.connect(compression="deflate" if compression else None) as client:
+        for message in (
+            '{"action":"invoke","payload":"é","invocation_id":"i"}',
+            b'{"action":"invoke","background":true}',
+            '{"action":"invoke","invocation_id":"i"}',  # which is refused, and not counted
+            "no JSON",
+        ):
+            await client.connection.send(message)
+            received += len(message.encode() if isinstance(message, str) else message)
+            answer = await client.connection.recv(decode=False)
+            sent += len(answer)
+    fields = await line_of(log_lines)
+    assert (fields["bytes_received"], fields["bytes_sent"]) == (received, sent)
+    assert fields["invocations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "peer"),
+    [
+        (False, ["203.0.113.7"], "127.0.0.1"),
+        (True, [], "127.0.0.1"),
+        (True, ["203.0.113.7"], "203.0.113.7"),
+        (True, ["forged, 203.0.113.7"], "203.0.113.7"),
+        (True, ["forged", "10.0.0.1 , 2001:db8::1"], "2001:db8::1"),
+        (True, ["[2001:db8::1]:4711"], "[2001:db8::1]:4711"),
+        (True, ["203.0.113.7,"], "127.0.0.1"),
+        (True, ["a b"], "127.0.0.1"),
+        (True, ["x" * 65], "127.0.0.1"),
+    ],
+)
+async def test_the_line_names_the_peer(
+    serve: Serve, log_lines: LogLines, trusted: bool, forwarded: list[str], peer: str
+) -> None:
+    server = await serve(agent_of(echo), server={"trust_forwarded": trusted})
+    headers = [("X-Forwarded-For", value) for value in forwarded]
+    async with websockets.connect(f"{server.ws}/invocations_ws/ws", additional_headers=headers):
+        pass
+    assert (await line_of(log_lines))["peer"] == peer
 
 
 @pytest.mark.parametrize(
@@ -925,4 +988,4 @@ async def test_no_text_of_an_exception_is_in_the_line(serve: Serve, log_lines: L
         await client.connection.close()
     record = await log_lines.next("agentws.connection")
     assert "hunter2" not in repr(vars(record)) + record.getMessage()
-    assert FIELD + "error_code" not in vars(record)  # the invocation failed, the socket did not
+    assert FIELD + "error.code" not in vars(record)  # the invocation failed, the socket did not

@@ -79,6 +79,10 @@ async def test_the_log_is_json_with_the_fields_flat(start: Start) -> None:
         FIELD + "session_id",
         FIELD + "close_code",
         FIELD + "duration_ms",
+        "peer",
+        "invocations",
+        "bytes_received",
+        "bytes_sent",
     }
     assert line[FIELD + "close_code"] == 1000
 

@@ -118,7 +118,7 @@ async def test_peers_that_fell_silent_without_a_word_are_dropped(start: Start) -
         attacker.send_signal(signal.SIGSTOP)
         for _ in range(MANY):
             line = await daemon.line(logger="agentws.connection")
-            assert line["azure.ai.agentserver.invocations_ws.error_code"] == "heartbeat_timeout"
+            assert line["azure.ai.agentserver.invocations_ws.error.code"] == "heartbeat_timeout"
 
 
 # --- what holds them off ----------------------------------------------------------------------

@@ -103,20 +103,30 @@ async def closing(client: ClientConnection) -> tuple[int | None, str | None]:
     return client.close_code, client.close_reason
 
 
-async def ending(log_lines: LogLines) -> tuple[int, str | None]:
-    """Return close code and error code of the next log line, and check its other fields."""
+GAVE_UP = {"internal_error", "slow_client", "heartbeat_timeout"}
+
+
+async def line_of(log_lines: LogLines) -> dict[str, Any]:
+    """Return the fields of the next log line, those of every log record left out."""
     record = await log_lines.next("agentws.connection")
-    assert record.levelno == logging.INFO
-    assert record.exc_info is None
     plain = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
     fields = {name: value for name, value in vars(record).items() if name not in plain}
-    error_code = fields.pop(FIELD + "error_code", None)
-    assert fields.keys() == {FIELD + "session_id", FIELD + "close_code", FIELD + "duration_ms"}
-    assert isinstance(fields[FIELD + "session_id"], str)
-    assert 0 <= fields[FIELD + "duration_ms"] < 60_000
-    close_code = fields[FIELD + "close_code"]
+    gave_up = fields.get(FIELD + "error.code") in GAVE_UP
+    assert record.levelno == (logging.WARNING if gave_up else logging.INFO)
+    assert record.exc_info is None
+    return fields
+
+
+async def ending(log_lines: LogLines) -> tuple[int, str | None]:
+    """Return close code and error code of the next log line, and check its other fields."""
+    fields = await line_of(log_lines)
+    error_code = fields.pop(FIELD + "error.code", None)
+    close_code = fields.pop(FIELD + "close_code")
     assert type(close_code) is int
-    assert error_code is None or isinstance(error_code, str)
+    assert isinstance(fields.pop(FIELD + "session_id"), str)
+    assert (fields.pop("peer"), fields.pop("invocations")) == ("127.0.0.1", 0)
+    assert fields.keys() == {FIELD + "duration_ms", "bytes_received", "bytes_sent"}
+    assert all(type(value) is int and value >= 0 for value in fields.values())
     return close_code, error_code
 
 
@@ -312,7 +322,7 @@ async def test_a_handler_that_raises_closes_with_1011_and_tells_nothing(
         assert await closing(client) == (1011, "Internal server error")
     line = await log_lines.next("agentws.connection")
     assert vars(line)[FIELD + "close_code"] == 1011
-    assert vars(line)[FIELD + "error_code"] == "internal_error"
+    assert vars(line)[FIELD + "error.code"] == "internal_error"
     assert "secret" not in line.getMessage() + repr(vars(line))
     (fault_line,) = faults(log_lines)
     assert fault_line.levelno == logging.ERROR
@@ -684,6 +694,34 @@ async def test_text_and_binary_keep_their_kind(serve: Serve) -> None:
         await client.send(b"\xff\x00")
         assert json.loads(await received(client)) == ["BINARY", "b'\\xff\\x00'"]
         assert await received(client) == b"\xff\x00"
+
+
+@pytest.mark.parametrize("listened", [False, True])
+async def test_the_line_tells_how_much_went_over_it(
+    serve: Serve, log_lines: LogLines, listened: bool
+) -> None:
+    async def talk(ws: WebSocket, context: InvocationContext) -> None:
+        if listened:
+            await ws.pong()  # which is no message
+            await let_go.wait()
+        for _ in range(2):
+            await ws.receive()
+        await ws.send_str("é")
+        await ws.send_bytes(b"12345")
+        await ws.send_json({})
+        await ws.send_frame(b"1", WSMsgType.TEXT)
+
+    let_go = asyncio.Event()
+    server = await serve(agent_of(talk))
+    async with connected(server) as client:
+        if listened:
+            await (await client.ping())
+        await client.send("éé")
+        await client.send(b"123")
+        let_go.set()
+        await closing(client)
+    fields = await line_of(log_lines)
+    assert (fields["bytes_received"], fields["bytes_sent"]) == (4 + 3, 2 + 5 + 2 + 1)
 
 
 async def test_a_ping_is_answered_while_the_handler_receives(serve: Serve) -> None:
