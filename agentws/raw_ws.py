@@ -35,6 +35,7 @@ from agentws.handshake import (
     socket_session,
 )
 from agentws.keep_alive import Rounds
+from agentws.own_task import run_apart
 from agentws.protocol import Farewell, new_id
 from agentws.settings import WebSocketSettings
 from agentws.telemetry import handler_trace
@@ -253,7 +254,7 @@ class RawSocket:
         """Call the handler, close the socket as it ended, write the log line."""
         trace_context.attach(caller_trace)
         try:
-            await self._handler(self._ws, self._context)
+            await run_apart(self._handler(self._ws, self._context))
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
             await self._end_badly(error)
         else:
@@ -285,8 +286,7 @@ class RawSocket:
         await self._connection.close(WSCloseCode.OK)
 
     async def _end_badly(self, error: BaseException) -> None:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        if isinstance(error, asyncio.CancelledError):
             await self._connection.close(WSCloseCode.GOING_AWAY)
             return
         await self._read_on()

@@ -170,6 +170,22 @@ async def test_a_method_that_cancels_itself_is_answered_for(
     assert (status, body) == (200, expected) or body["error"]["code"] == expected
 
 
+@pytest.mark.parametrize(("moment", "expected"), ANSWERS.items())
+async def test_a_raw_handler_that_cancels_itself_has_its_socket_closed(
+    serve: Serve, moment: str, expected: str
+) -> None:
+    agent = Agent()
+
+    @agent.ws_handler
+    async def own(ws: web.WebSocketResponse, context: InvocationContext) -> None:
+        await answer(await ws.receive_str(), context)
+
+    server = await serve(agent)
+    async with server.connect("/invocations_ws") as client:
+        await client.connection.send(moment)
+        assert await client.closed() == (1011 if expected == "internal_error" else 1000)
+
+
 async def test_what_is_cancelled_from_outside_is_cancelled_inside() -> None:
     left = asyncio.Event()
     begun = asyncio.Event()
