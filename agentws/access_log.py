@@ -8,7 +8,11 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
 from agentws.answers import CUT
-from agentws.handshake import REQUEST_ID
+from agentws.envelope import ERROR_CODE
+from agentws.handshake import INVOCATION_ID, REQUEST_ID, SESSION_ID
+from agentws.service_api import PROBES
+
+_OPTIONAL: Final = (("invocation_id", INVOCATION_ID), ("session_id", SESSION_ID))
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -17,26 +21,30 @@ class AccessLogger(AbstractAccessLogger):
     LOGGER: Final = logging.getLogger("agentws.access")
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Log a request that took `time` seconds; sockets have a line of their own."""
+        """Log a request that took `time` seconds; sockets have a line of their own.
+
+        What asks whether the daemon lives and is ready, is logged for who looks closely: at DEBUG.
+        """
         if response.status == 101:
             return
-        was_cut = CUT in request
         path = request.rel_url.raw_path  # as it came: decoded, it may hold what begins a line
-        self.logger.info(
-            "%s %s %d%s",
-            request.method,
-            path,
-            response.status,
-            ", cut" if was_cut else "",
-            extra={
-                "method": request.method,
-                "path": path,
-                "status": response.status,
-                "duration_ms": round(time * 1000, 3),
-                "request_id": request.get(REQUEST_ID),
-                **({"cut": True} if was_cut else {}),
-            },
-        )
+        level = logging.DEBUG if path in PROBES and response.status == 200 else logging.INFO
+        if self.logger.isEnabledFor(level):
+            fields = {"method": request.method, "path": path, "status": response.status}
+            fields |= {"duration_ms": round(time * 1000, 3), "request_id": request.get(REQUEST_ID)}
+            fields |= _particulars(request, response)
+            what = (request.method, path, response.status, ", cut" if CUT in request else "")
+            self.logger.log(level, "%s %s %d%s", *what, extra=fields)
+
+
+def _particulars(request: web.BaseRequest, response: web.StreamResponse) -> dict[str, object]:
+    """Return the fields that some lines have."""
+    fields: dict[str, object] = {name: request[key] for name, key in _OPTIONAL if key in request}
+    if ERROR_CODE in response:
+        fields["error_code"] = response[ERROR_CODE]
+    if CUT in request:
+        fields["cut"] = True
+    return fields
 
 
 class ServerLogger(logging.LoggerAdapter[logging.Logger]):

@@ -43,6 +43,9 @@ _CHALLENGE: Final = 'Bearer realm="agentws"'
 _CLIENT_LEFT: Final = 499
 """The status in the access log where nobody is there any more to read an answer; nginx's."""
 
+ERROR_CODE: Final = web.ResponseKey("error_code", str)
+"""The code that an answer tells of, where it is one of an error (§7)."""
+
 _CONTINUE: Final = "100-continue"
 
 _CODES: Final = {
@@ -156,6 +159,7 @@ def _waits_to_be_asked(request: web.Request) -> bool:
 def error_response(error: InvocationError) -> web.Response:
     """Return the error envelope (§6), with the headers that go with its code (§7)."""
     response = json_response({"error": error_body(error)}, status=error.status)
+    response[ERROR_CODE] = error.code
     response.headers[ERROR_SOURCE_HEADER] = error_source(error)
     if error.status in (429, 503):
         response.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER

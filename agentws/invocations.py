@@ -51,6 +51,8 @@ class Terms(Struct, frozen=True):
     settings: InvocationsSettings
     send_timeout: float
     """Seconds for which a stream waits for its listener at most."""
+    logs_ends: bool
+    """Whether each end has a line in the log."""
     loop: asyncio.AbstractEventLoop
     """Theirs: asking for it takes a system call on Python 3.11."""
     finish: Callable[[Log, Outcome], None]
@@ -164,7 +166,9 @@ class Invocation:
             self._terms.finish(self.log, self.outcome)
 
     def _on_log_end(self) -> None:
-        """Be forgotten, unless the handler goes on: it was lost, or given up."""
+        """Tell of the end, and be forgotten, unless the handler goes on: lost, or given up."""
+        if self._terms.logs_ends and self.log.refusal is None:
+            self._log_end()
         if self._task is None or self._task.done():
             self._terms.forget(self)
 
@@ -174,6 +178,23 @@ class Invocation:
             if self._claim_waiters is None:
                 self._claim_waiters = asyncio.Event()
             await self._claim_waiters.wait()
+
+    def _log_end(self) -> None:
+        """Write the one line that each invocation leaves behind."""
+        record = self.log.record
+        fields: dict[str, object] = {
+            "invocation_id": record.invocation_id,
+            "session_id": record.session_id,
+            "transport": self._context.transport,
+            "status": record.status,
+            "duration_ms": round(((record.finished_at or 0.0) - record.created_at) * 1000),
+            "chunks": self.log.last,
+        }
+        if record.error_code is not None:
+            fields["error_code"] = record.error_code
+        if self._stop is not None:
+            fields["reason"] = self._stop.message
+        _logger.info("Invocation %s", record.status, extra=fields)
 
     def give_up(self, reason: InvocationError) -> Outcome:
         """Return how it ended, although the handler has not."""
@@ -295,8 +316,12 @@ class InvocationTable:
         telemetry: Telemetry,
         *,
         send_timeout: float,
+        logs_ends: bool = False,
     ) -> None:
-        """Make an empty table; a stream waits for its listener `send_timeout` seconds at most."""
+        """Make an empty table; a stream waits for its listener `send_timeout` seconds at most.
+
+        `logs_ends` tells whether each invocation's end has a line in the log.
+        """
         self._agent = agent
         self._store = store
         self._telemetry = telemetry
@@ -308,7 +333,15 @@ class InvocationTable:
         self._draining = False
         self._new_id = IdSource()
         self._loop = asyncio.get_running_loop()
-        self._terms = Terms(agent, settings, send_timeout, self._loop, store.finish, self._forget)
+        self._terms = Terms(
+            agent=agent,
+            settings=settings,
+            send_timeout=send_timeout,
+            logs_ends=logs_ends,
+            loop=self._loop,
+            finish=store.finish,
+            forget=self._forget,
+        )
 
     @property
     def running(self) -> int:

@@ -94,6 +94,7 @@ class Server:
             settings.invocations,
             self._telemetry,
             send_timeout=settings.websocket.send_timeout,
+            logs_ends=settings.server.invocation_log,
         )
         self._raw = self._raw_endpoint(served)
         self._class_api = (

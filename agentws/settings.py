@@ -187,6 +187,7 @@ class ServerSettings(Section):
         platform="AGENTSERVER_GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS",
     )
     access_log: bool = _option(True, "Whether to log every HTTP request.")
+    invocation_log: bool = _option(True, "Whether to log the end of every invocation.")
     trust_forwarded: bool = _option(
         False, "Whether the last address of X-Forwarded-For is the peer's in logs; a proxy sets it."
     )

@@ -440,8 +440,11 @@ async def test_probes_answer_while_it_runs(start: Start) -> None:
         for path in ("readiness", "liveness"):
             async with session.get(f"http://127.0.0.1:{daemon.port}/{path}") as answer:
                 assert answer.status == 200
-    line = await daemon.line(logger="agentws.access")
-    assert (line["method"], line["path"], line["status"]) == ("GET", "/readiness", 200)
+        async with session.get(f"http://127.0.0.1:{daemon.port}/invocations/i") as answer:
+            assert answer.status == 404
+    line = await daemon.line(logger="agentws.access")  # of probes, there is none
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/invocations/i", 404)
+    assert (line["error_code"], line["invocation_id"]) == ("not_found", "i")
 
 
 # --- stalls -----------------------------------------------------------------------------------

@@ -110,6 +110,26 @@ async def test_a_poll_tells_of_the_loss_in_time(start_replica: StartReplica) -> 
             await asyncio.sleep(0.05)
 
 
+async def test_the_log_names_the_replica_that_died_and_counts_what_it_lost(
+    start_replica: StartReplica,
+) -> None:
+    killed, other = await asyncio.gather(start_replica(), start_replica())
+    async with killed.connect() as client, other.connect() as poller:
+        for name in ("a", "b"):
+            await begin(client, name)
+        await asyncio.sleep(LEASE)
+        killed.send(signal.SIGKILL)
+        lost = 0
+        for name in ("a", "b"):
+            while (await record(poller, name))["status"] == "running":  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.05)
+        while lost < 2:
+            line = await other.line(logger="agentws.store", level="WARNING")
+            assert line["replica"] in line["message"]
+            lost += line["lost"]
+        assert lost == 2
+
+
 async def test_a_replica_that_comes_later_knows_of_the_loss_at_once(
     start_replica: StartReplica,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import Counter
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -26,6 +27,18 @@ class Reader:
         self._link = link
         self._lease = lease
         self._terms = terms
+        self._losses: Counter[str] = Counter()
+
+    def tell_losses(self) -> None:
+        """Say in the log what was found lost since this was called before, and with whom."""
+        for replica, count in self._losses.items():
+            _logger.warning(
+                "Replica %s is dead, or has forgotten what it ran: %d invocations are lost",
+                replica,
+                count,
+                extra={"replica": replica, "lost": count},
+            )
+        self._losses.clear()
 
     async def look(self, invocation_id: str) -> Sight | None:
         """Return the record of an invocation that is still retained, without chunks.
@@ -70,7 +83,10 @@ class Reader:
         )
         try:
             reply = await self._link.run(scripts.READ, keys, arguments)
-            return read_sight(invocation_id, reply, PAGE)
+            sight = read_sight(invocation_id, reply, PAGE)
+            if sight is not None and sight.is_found_lost:
+                self._losses[sight.replica] += 1
+            return sight
         except Unreadable as e:
             _logger.error(
                 "What Redis holds under %s is not ours %r %r", keys[0], e.__cause__, reply

@@ -163,19 +163,22 @@ local function is_abandoned(replica, session)
 end
 local found = fields()
 if not found[1] then return {} end
+local is_found_lost = 0
 if found[1] == 'running' and may_lose == '1' and is_abandoned(found[3], found[9]) then
     mark_lost(record, chunks, news, retention, linger)
     found = fields()
+    is_found_lost = 1
 end
 if also_gone == '0' and found[8] and tonumber(found[8]) <= now() then return {} end
 local entries = {}
 if after ~= '' then
     entries = redis.call('XRANGE', chunks, '(' .. after .. '-0', '+', 'COUNT', count)
 end
-return {found, entries}
+return {found, entries, is_found_lost}
 """
 )
-"""Return what is known of an invocation, and the entries with chunks after a number.
+"""Return what is known of an invocation, the entries with chunks after a number, and 1 where it is
+lost since just now, else 0.
 
 Where `may_lose` says so, a running one is marked as lost whose replica has no lease, or has begun a
 session `patience` milliseconds ago and not made sure of it since.

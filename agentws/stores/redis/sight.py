@@ -36,6 +36,8 @@ class Sight(NamedTuple):
     entries: Sequence[Entry]
     is_last: bool
     """Whether there were no more chunks than these."""
+    is_found_lost: bool
+    """Whether this look has found out that it is lost."""
 
 
 def lost() -> InvocationError:
@@ -50,7 +52,7 @@ def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | N
     """
     if not reply:
         return None
-    fields, entries = reply
+    fields, entries, is_found_lost = reply
     status, birth, replica, first, last, result, lost_at, *_ = fields
     try:
         record = _records.decode(birth)
@@ -58,7 +60,10 @@ def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | N
             raise Unreadable
         _note_end(record, status, result, lost_at)
         snapshot = Snapshot(record, _number(first), _number(last))
-        return Sight(snapshot, replica.decode(), _read_entries(entries), len(entries) < page)
+        is_last = len(entries) < page
+        return Sight(
+            snapshot, replica.decode(), _read_entries(entries), is_last, is_found_lost == 1
+        )
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
         raise Unreadable from error
 

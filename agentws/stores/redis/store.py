@@ -197,7 +197,11 @@ class RedisStore:
     def _on_sleep(self) -> None:
         """Give up what runs here: others may have done so already."""
         if self._writers:
-            _logger.error("This replica slept past its lease: what it ran is lost")
+            _logger.error(
+                "This replica slept past its lease: the %d invocations that it ran are lost",
+                len(self._writers),
+                extra={"replica": self._terms.replica, "lost": len(self._writers)},
+            )
         for writer in list(self._writers.values()):
             writer.lose()
 
@@ -215,6 +219,7 @@ class RedisStore:
         if time.monotonic() >= self._expiry_put_off_at + self._terms.lease:
             self._put_off_expiry()
         self._mirrors.tend()
+        self._reader.tell_losses()
 
     async def _make_up(self) -> None:
         await self._mailbox.open()
