@@ -1,6 +1,7 @@
 """The process around the server: event loop, signals, exit code."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -50,12 +51,10 @@ async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
     if not starting.done():
         starting.cancel()
         return 0
-    if starting.exception() is not None:
-        stopping.cancel()
-        await asyncio.wait({stopping})
     try:
         starting.result()
     except StartupError as error:
@@ -63,16 +62,23 @@ async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int
         return 1
     gc.freeze()  # what is there now stays: the collector need not look at it again
     with StallWatch():
-        await stopping
+        await _set(stop)
         await server.drain()
     return 0
 
 
+async def _set(stop: asyncio.Event) -> None:
+    """Wait until the event is set, though the agent's code cancels all tasks that it finds."""
+    while not stop.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await stop.wait()
+
+
 def _run_to_the_end(loop: asyncio.AbstractEventLoop, life: Coroutine[Any, Any, int]) -> int:
-    """Run the loop until `life` ends, whatever tasks of the agent's raise.
+    """Run the loop until `life` ends, whatever the agent's code does to it.
 
     asyncio lets `SystemExit` and `KeyboardInterrupt` of any task leave the loop; here, they come
-    from the agent's code only, for signals are handled.
+    from the agent's code only, for signals are handled. `RuntimeError` says that it was stopped.
     """
     main = loop.create_task(life)
     while True:
@@ -82,6 +88,10 @@ def _run_to_the_end(loop: asyncio.AbstractEventLoop, life: Coroutine[Any, Any, i
             if main.done():
                 raise
             _logger.error("A task of the agent raised %s", type(error).__name__, exc_info=error)
+        except RuntimeError:
+            if main.done():
+                raise
+            _logger.error("The agent stopped the event loop, which goes on")
 
 
 def _on_signals(stop: Callable[[], object]) -> None:

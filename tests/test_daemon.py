@@ -313,12 +313,12 @@ async def test_nothing_holds_it_past_its_grace(start: Start, source: str) -> Non
 
 @pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt()"])
 @pytest.mark.parametrize("place", ["task", "callback"])
-@pytest.mark.parametrize("with_uvloop", [True, False])
+@LOOPS
 async def test_what_a_child_of_a_handler_raises_does_not_end_it(
-    start: Start, tmp_path: Path, error: str, place: str, with_uvloop: bool
+    start: Start, tmp_path: Path, error: str, place: str, event_loop: str
 ) -> None:
-    if not with_uvloop:
-        (tmp_path / "uvloop.py").write_text("raise ImportError")
+    if event_loop == "asyncio":
+        without_uvloop(tmp_path)
     daemon = await (
         await start(
             f"""\
@@ -337,6 +337,13 @@ async def test_what_a_child_of_a_handler_raises_does_not_end_it(
                     asyncio.get_running_loop().call_soon(fail)
                 return payload
             """
+LOOPS = pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
+
+
+def without_uvloop(folder: Path) -> None:
+    (folder / "uvloop.py").write_text("raise ImportError")
+
+
         )
     ).listening()
     async with daemon.connect() as client:
@@ -374,6 +381,55 @@ async def test_a_handler_that_raises_system_exit_does_not_end_it(start: Start) -
 )
 async def test_a_startup_handler_that_raises_ends_it_with_1(start: Start, error: str) -> None:
     daemon = await start(
+@LOOPS
+async def test_a_handler_that_stops_the_loop_does_not_end_it(
+    start: Start, tmp_path: Path, event_loop: str
+) -> None:
+    if event_loop == "asyncio":
+        without_uvloop(tmp_path)
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                asyncio.get_running_loop().stop()
+                await asyncio.sleep(0.01)
+                return payload
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        for number in range(3):
+            assert (await client.ask(action="invoke", payload=number))["payload"] == number
+        line = await daemon.line(logger="agentws.daemon")
+        assert (line["level"], "stopped the event loop" in line["message"]) == ("ERROR", True)
+        daemon.send(signal.SIGTERM)
+        assert (await client.receive())["type"] == "going_away"
+    assert await daemon.exit_code() == 0
+    assert await daemon.complaints() == ""
+
+
+async def test_a_handler_that_cancels_all_tasks_does_not_end_it(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                for task in asyncio.all_tasks():
+                    task.cancel()
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        await client.connection.wait_closed()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="ping"))["type"] == "pong"
+    daemon.send(signal.SIGTERM)
+    assert await daemon.exit_code() == 0
+    assert await daemon.complaints() == ""
+
+
         f"""\
         @agent.startup_handler
         async def begin():
