@@ -1,6 +1,5 @@
 """The commands. What they run is imported when they run, which keeps `--help` quick."""
 
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from agentws import __version__
+from agentws.process import Signals, Stopped, leave, open_streams
 
 if TYPE_CHECKING:
     from agentws.config import Loaded, Settings
@@ -68,6 +68,7 @@ _config_option = click.option(
 @click.version_option(__version__, prog_name="agentws")
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
+    open_streams()
 
 
 @main.command()
@@ -87,8 +88,14 @@ def serve(file: Path | None, host: str | None, port: int | None, handler: str | 
     log lines go to stdout.
     """
     flags = {"server.host": host, "server.port": port, "handler.target": handler}
-    served = _load_handler(_load_config(file, flags).settings)
-    sys.exit(_run(_load_config(file, flags, served.daemon_settings).settings, served))
+    try:
+        code = _serve(file, flags, Signals())
+    except Stopped:
+        code = 0
+    except StartError as error:
+        error.show()
+        code = error.exit_code
+    leave(code)
 
 
 @main.command()
@@ -107,6 +114,13 @@ def check(file: Path | None) -> None:
         loaded = _load_config(file, {}, _load_handler(loaded.settings).daemon_settings)
     finally:
         _print(list(rows(loaded)))
+
+
+def _serve(file: Path | None, flags: Mapping[str, object], signals: Signals) -> int:
+    served = _load_handler(_load_config(file, flags).settings)
+    if signals.received:
+        return 0
+    return _run(_load_config(file, flags, served.daemon_settings).settings, served, signals)
 
 
 def _load_config(
@@ -131,14 +145,12 @@ def _load_handler(settings: "Settings") -> "Served":
         raise StartError(str(error)) from error
 
 
-def _run(settings: "Settings", served: "Served") -> int:
-    from agentws.daemon import run
-    from agentws.server import BindError, StoreError
-    from agentws.telemetry import TelemetryError
+def _run(settings: "Settings", served: "Served", signals: Signals) -> int:
+    from agentws.daemon import START_ERRORS, run
 
     try:
-        return run(settings, served)
-    except (BindError, StoreError, TelemetryError) as error:
+        return run(settings, served, signals)
+    except START_ERRORS as error:
         raise StartError(str(error)) from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentws.handler import Agent, InvocationContext, InvocationError, is_loading
+from agentws.process import Signals, Stopped, leave, open_streams
 
 __all__ = ["InvocationWSAgentServerHost", "InvocationWSContext", "InvocationWSError"]
 
@@ -52,14 +53,19 @@ class InvocationWSAgentServerHost(Agent):
         """
         if is_loading():
             return
-        from agentws.config import ConfigError, load
-        from agentws.daemon import run
-        from agentws.server import BindError
-        from agentws.telemetry import TelemetryError
-
-        flags = {"server.host": host, "server.port": port}
+        open_streams()
         try:
-            sys.exit(run(load(flags=flags, program=self.daemon_settings).settings, self))
-        except (ConfigError, BindError, TelemetryError) as error:
+            code = self._serve({"server.host": host, "server.port": port}, Signals())
+        except Stopped:
+            code = 0
+        leave(code)
+
+    def _serve(self, flags: Mapping[str, object], signals: Signals) -> int:
+        from agentws.config import ConfigError, load
+        from agentws.daemon import START_ERRORS, run
+
+        try:
+            return run(load(flags=flags, program=self.daemon_settings).settings, self, signals)
+        except (ConfigError, *START_ERRORS) as error:
             print(f"agentws: {error}", file=sys.stderr)  # noqa: T201 - the start-up error
-            sys.exit(2)
+            return 2

@@ -6,37 +6,39 @@ import gc
 import logging
 import os
 import resource
-import signal
 import sys
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from agentws import logs
 from agentws.handler import Served
-from agentws.server import Server, StartupError
+from agentws.process import Signals, threads_are_left
+from agentws.server import BindError, Server, StartupError, StoreError
 from agentws.settings import Settings
 from agentws.stalls import StallWatch
+from agentws.telemetry import TelemetryError
 
 _logger: Final = logging.getLogger("agentws.daemon")
+
+START_ERRORS: Final = (BindError, StoreError, TelemetryError)
+"""What `run` raises where the daemon cannot start as told; their texts are one sentence each."""
 
 _LAST_TASKS: Final = 0.2
 """Seconds that tasks which nobody awaits have to end when all else has."""
 
 
-def run(settings: Settings, served: Served) -> int:
+def run(settings: Settings, served: Served, signals: Signals) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
 
-    Raises `BindError`, `StoreError` and `TelemetryError`. A second signal ends the process at once
-    with 128 + its number. So does the end, with the proper code, when a handler holds on to the
-    process.
+    Raises `START_ERRORS`. The process ends at once, with the proper code, when a handler holds on
+    to it.
     """
     logs.configure(settings.server.log_level, settings.server.log_format)
     _raise_file_limit()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
-    _on_signals(lambda: loop.call_soon_threadsafe(stop.set))
+    signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
     code = _run_to_the_end(loop, _serve(settings, served, stop))
     all_ended = _wind_up(loop)
     _let_go_of_stdout()
@@ -94,24 +96,6 @@ def _run_to_the_end(loop: asyncio.AbstractEventLoop, life: Coroutine[Any, Any, i
             _logger.error("The agent stopped the event loop, which goes on")
 
 
-def _on_signals(stop: Callable[[], object]) -> None:
-    """Call `stop` at the first SIGTERM or SIGINT; end the process at the second.
-
-    Python's own signal handlers, not the loop's, so that the second one works while a handler
-    blocks the loop.
-    """
-    seen: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            os._exit(128 + number)
-        stop()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-
-
 def _wind_up(loop: asyncio.AbstractEventLoop) -> bool:
     """Cancel what still runs, and tell whether the process can end in the ordinary way."""
     leftovers = asyncio.all_tasks(loop)
@@ -119,12 +103,7 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> bool:
         task.cancel()
     if leftovers:
         _run_to_the_end(loop, _wait_for(leftovers))
-    threads = [
-        thread
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not thread.daemon
-    ]
-    return not threads and all(task.done() for task in leftovers)
+    return not threads_are_left() and all(task.done() for task in leftovers)
 
 
 async def _wait_for(tasks: set["asyncio.Task[Any]"]) -> int:

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import websockets
 
@@ -26,9 +27,9 @@ PATIENCE = 20.0
 class Daemon:
     """A process that serves an agent, and what it writes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int = 0) -> None:
         self.process = process
-        self.port = 0
+        self.port = port
 
     async def line(self, **fields: Any) -> Frame:
         """Return the next line of its log with these fields."""
@@ -52,6 +53,16 @@ class Daemon:
         line = await self.line(logger="agentws.server")
         self.port = line["port"]
         return self
+
+    async def ready(self) -> None:
+        """Wait until it answers on the port that it was told."""
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with session.get(f"http://127.0.0.1:{self.port}/readiness") as answer:
+                        assert answer.status == 200
+                        return
+                await asyncio.sleep(0.02)
 
     @asynccontextmanager
     async def connect(self, **options: Any) -> AsyncIterator[Client]:
@@ -105,19 +116,21 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Make daemons run the source of an agent; keywords set options, such as server__port."""
     daemons: list[Daemon] = []
 
-    async def start(source: str, port: int = 0, **options: object) -> Daemon:
+    async def start(
+        source: str, port: int = 0, prefix: Sequence[str] = (), **options: object
+    ) -> Daemon:
         (tmp_path / "agent.py").write_text(HEAD + textwrap.dedent(source))
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
         variables = {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1"),
+            *(*prefix, sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1"),
             *("--port", str(port), "--handler", "agent:agent"),
             cwd=tmp_path,
             env={**kept, "PYTHONPATH": str(ROOT), **variables},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        daemon = Daemon(process)
+        daemon = Daemon(process, port)
         daemons.append(daemon)
         return daemon
 

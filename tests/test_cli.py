@@ -158,6 +158,25 @@ def test_a_flag_out_of_bounds(agentws: Run) -> None:
     )
 
 
+# Standard streams that are not there
+
+
+def test_check_without_stdout_checks(run: Run) -> None:
+    assert run("-c", CLOSED.format("1>&-"), "check").returncode == 0
+
+
+def test_a_refusal_without_stderr_is_an_exit_code(run: Run) -> None:
+    assert run("-c", CLOSED.format("2>&-"), "serve", "--port", "70000").returncode == 2
+
+
+CLOSED = """if True:
+    import shlex, subprocess, sys
+    command = shlex.join([sys.executable, "-m", "agentws", *sys.argv[1:]])
+    sys.exit(subprocess.run(f"exec {{command}} {}", shell=True).returncode)
+"""
+"""A program that runs the command line with a stream closed, as a shell does it."""
+
+
 # The handler (agentws.handler)
 
 

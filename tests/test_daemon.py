@@ -1,6 +1,7 @@
 """The daemon as a process: its start, signals, and the end that nothing can hold up (§8)."""
 
 import asyncio
+import os
 import signal
 import socket
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.deploy.programs import need
 from tests.processes import PATIENCE, Daemon, Start
+from tests.redis_server import free_port
 
 SOON = 3.0
 """Seconds within which something happens "at once", the end of a process included."""
@@ -125,6 +128,29 @@ async def test_a_running_invocation_may_finish_after_the_signal(start: Start) ->
             types.append((await client.receive())["type"])
         assert types.count("stream_chunk") == 4
     assert await daemon.exit_code() == 0
+
+
+CLOSED = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
+"""What runs a command without stdin and stdout."""
+
+
+async def test_it_serves_without_a_log_where_stdout_is_closed(start: Start) -> None:
+    source = """\
+    import os
+
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        log.info("nobody reads it")
+        print("nor this")
+        return [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1)]
+    """
+    daemon = await start(source, port=free_port(), prefix=CLOSED)
+    await daemon.ready()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke"))["payload"] == ["/dev/null", "/dev/null"]
+    daemon.send(signal.SIGTERM)
+    assert await daemon.exit_code() == 0
+    assert await daemon.complaints() == ""
 
 
 async def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(start: Start) -> None:
@@ -311,6 +337,13 @@ async def test_nothing_holds_it_past_its_grace(start: Start, source: str) -> Non
         assert time.monotonic() - started < 0.1 + 1 + 3 + SOON
 
 
+LOOPS = pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
+
+
+def without_uvloop(folder: Path) -> None:
+    (folder / "uvloop.py").write_text("raise ImportError")
+
+
 @pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt()"])
 @pytest.mark.parametrize("place", ["task", "callback"])
 @LOOPS
@@ -337,13 +370,6 @@ async def test_what_a_child_of_a_handler_raises_does_not_end_it(
                     asyncio.get_running_loop().call_soon(fail)
                 return payload
             """
-LOOPS = pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
-
-
-def without_uvloop(folder: Path) -> None:
-    (folder / "uvloop.py").write_text("raise ImportError")
-
-
         )
     ).listening()
     async with daemon.connect() as client:
@@ -355,32 +381,6 @@ def without_uvloop(folder: Path) -> None:
     assert await daemon.exit_code() == 0
 
 
-async def test_a_handler_that_raises_system_exit_does_not_end_it(start: Start) -> None:
-    daemon = await (
-        await start(
-            """\
-            @agent.invoke_handler
-            async def invoke(payload, context):
-                sys.exit(3)
-            """
-        )
-    ).listening()
-    async with daemon.connect() as client:
-        for _ in range(2):
-            assert (await client.ask(action="invoke"))["error"]["code"] == "internal_error"
-    daemon.send(signal.SIGTERM)
-    assert await daemon.exit_code() == 0
-
-
-# --- a start that fails -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "error",
-    ["ValueError('no database')", "SystemExit(0)", "SystemExit(7)", "asyncio.CancelledError()"],
-)
-async def test_a_startup_handler_that_raises_ends_it_with_1(start: Start, error: str) -> None:
-    daemon = await start(
 @LOOPS
 async def test_a_handler_that_stops_the_loop_does_not_end_it(
     start: Start, tmp_path: Path, event_loop: str
@@ -430,6 +430,32 @@ async def test_a_handler_that_cancels_all_tasks_does_not_end_it(start: Start) ->
     assert await daemon.complaints() == ""
 
 
+async def test_a_handler_that_raises_system_exit_does_not_end_it(start: Start) -> None:
+    daemon = await (
+        await start(
+            """\
+            @agent.invoke_handler
+            async def invoke(payload, context):
+                sys.exit(3)
+            """
+        )
+    ).listening()
+    async with daemon.connect() as client:
+        for _ in range(2):
+            assert (await client.ask(action="invoke"))["error"]["code"] == "internal_error"
+    daemon.send(signal.SIGTERM)
+    assert await daemon.exit_code() == 0
+
+
+# --- a start that fails -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ValueError('no database')", "SystemExit(0)", "SystemExit(7)", "asyncio.CancelledError()"],
+)
+async def test_a_startup_handler_that_raises_ends_it_with_1(start: Start, error: str) -> None:
+    daemon = await start(
         f"""\
         @agent.startup_handler
         async def begin():
@@ -473,6 +499,72 @@ async def test_a_signal_during_a_slow_start_ends_it_with_0(
     assert await daemon.exit_code() == 0
     assert time.monotonic() - started < SOON
     assert await daemon.complaints() == ""
+
+
+SLOW_IMPORTS = {
+    "blocking": "time.sleep(600)",
+    "computing": """\
+while True:
+    pass
+""",
+    "swallowing what is raised": """\
+try:
+    time.sleep(600)
+except BaseException:
+    pass
+""",
+    "with a thread of its own": """\
+threading.Thread(target=time.sleep, args=[600]).start()
+time.sleep(600)
+""",
+}
+IMPORTING = 'print(\'{"message": "importing"}\', flush=True)\n'
+
+
+@SIGNALS
+@pytest.mark.parametrize("source", SLOW_IMPORTS.values(), ids=SLOW_IMPORTS)
+async def test_a_signal_while_the_agent_is_imported_ends_it_with_0(
+    start: Start, number: signal.Signals, source: str
+) -> None:
+    daemon = await start(IMPORTING + source)
+    await daemon.line(message="importing")
+    daemon.send(number)
+    async with asyncio.timeout(PATIENCE):
+        assert await daemon.exit_code() == 0
+    assert await daemon.complaints() == ""
+
+
+        print('{"message": "importing"}', flush=True)
+async def test_a_second_signal_ends_an_import_that_ignores_the_first(start: Start) -> None:
+    source = """\
+while True:
+    try:
+        time.sleep(600)
+    except BaseException:
+        pass
+"""
+    daemon = await start(source)
+    await daemon.line(message="importing")
+    await daemon.insist(signal.SIGTERM)
+    assert await daemon.exit_code() == 143
+
+
+async def test_a_signal_while_process_1_imports_the_agent_ends_it_with_0(start: Start) -> None:
+    need("unshare", as_root=True)
+    daemon = await start(IMPORTING + "time.sleep(600)", prefix=PROCESS_1)
+    await daemon.line(message="importing")
+    os.kill(child_of(daemon), signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE):
+        assert await daemon.exit_code() == 0
+
+
+PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""What runs a command as process number 1 among its own, whose unhandled signals are dropped."""
+
+
+def child_of(daemon: Daemon) -> int:
+    pid = daemon.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 async def test_a_second_signal_during_a_start_that_blocks_ends_it(start: Start) -> None:
