@@ -26,6 +26,9 @@ START_ERRORS: Final = (BindError, StoreError, TelemetryError)
 _LAST_TASKS: Final = 0.2
 """Seconds that tasks which nobody awaits have to end when all else has."""
 
+_LAST_LINES: Final = 0.5
+"""Seconds that whoever reads the log has for the rest of it."""
+
 
 def run(settings: Settings, served: Served, signals: Signals) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
@@ -33,18 +36,26 @@ def run(settings: Settings, served: Served, signals: Signals) -> int:
     Raises `START_ERRORS`. The process ends at once, with the proper code, when a handler holds on
     to it.
     """
-    logs.configure(settings.server.log_level, settings.server.log_format)
+    log = logs.configure(settings.server.log_level, settings.server.log_format)
+    try:
+        code, all_ended = _run(settings, served, signals)
+    finally:
+        is_written = log.close(_LAST_LINES)
+    if not (all_ended and is_written):
+        os._exit(code)
+    _let_go_of_stdout()
+    return code
+
+
+def _run(settings: Settings, served: Served, signals: Signals) -> tuple[int, bool]:
+    """Serve, and return the exit code, and whether the process can end in the ordinary way."""
     _raise_file_limit()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
     signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
     code = _run_to_the_end(loop, _serve(settings, served, stop))
-    all_ended = _wind_up(loop)
-    _let_go_of_stdout()
-    if not all_ended:
-        os._exit(code)
-    return code
+    return code, _wind_up(loop)
 
 
 async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int:
@@ -112,7 +123,7 @@ async def _wait_for(tasks: set["asyncio.Task[Any]"]) -> int:
 
 
 def _let_go_of_stdout() -> None:
-    """Write what is buffered; whoever read the log may be gone, which is no failure of ours."""
+    """Whoever read the log may be gone, which is no failure of ours; Python would say it is."""
     try:
         sys.stdout.flush()
     except OSError:

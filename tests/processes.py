@@ -91,6 +91,14 @@ class Daemon:
                 await self.process.stdout.read()
             return await self.process.wait()
 
+    async def exit_code_unread(self) -> int:
+        """Wait for its end, and read nothing of what it writes."""
+        async with asyncio.timeout(PATIENCE):
+            while self.process.returncode is None:  # wait() alone would wait for its pipes, too
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.process.wait(), 0.1)
+        return self.process.returncode
+
     async def complaints(self) -> str:
         """Return what it wrote on stderr."""
         assert self.process.stderr is not None

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
+import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from opentelemetry.context import attach, set_value
 
 from agentws.handler import InvocationContext
-from agentws.logs import INVOCATION, configure
+from agentws.logs import INVOCATION, MOST_WAITING, LogOutput, configure
+from tests.conftest import PATIENCE
 
 Line = dict[str, Any]
 
@@ -36,11 +38,19 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    """End the log, and return all of it."""
+    for handler in logging.getLogger().handlers:
+        assert isinstance(handler, logging.StreamHandler)
+        assert handler.stream.close(PATIENCE)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
 def lines(capsys: pytest.CaptureFixture[str]) -> list[Line]:
-    """Return the lines that were written since the last time."""
-    written = capsys.readouterr()
-    assert written.err == ""
-    *found, rest = written.out.split("\n")
+    """End the log, and return its lines."""
+    *found, rest = written(capsys).split("\n")
     assert rest == ""
     return [json.loads(line, parse_constant=refuse_constant) for line in found]
 
@@ -130,9 +140,7 @@ def test_lines_below_the_level_are_not_written(
 def test_text_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "text")
     LOGGER.info("It is %d o'clock", 5)
-    assert re.fullmatch(
-        r"\d\d:\d\d:\d\d INFO    some\.agent: It is 5 o'clock\n", capsys.readouterr().out
-    )
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    some\.agent: It is 5 o'clock\n", written(capsys))
 
 
 UNPRINTABLE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
@@ -170,7 +178,7 @@ def test_text_shows_what_was_escaped(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("info", "text")
+    configure("info", "text").close(PATIENCE)
     configure("info", "json")
     LOGGER.info("once")
     assert [line["message"] for line in lines(capsys)] == ["once"]
@@ -184,6 +192,52 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = lines(capsys)
     assert (line["level"], line["logger"]) == ("WARNING", "py.warnings")
     assert "UserWarning: Mind the gap" in line["message"]
+
+
+# Whoever reads it
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[LogOutput, Callable[[], str]]]:
+    """A log that is written to a pipe, and what reads from there."""
+    end, written_to = os.pipe()
+    with os.fdopen(written_to, "w") as stream:
+        yield LogOutput(stream), lambda: os.read(end, 1 << 20).decode()
+    os.close(end)
+
+
+def test_a_log_that_nobody_reads_is_bounded_and_holds_nobody_up(
+    pipe: tuple[LogOutput, Callable[[], str]],
+) -> None:
+    log, read = pipe
+    line = "x" * 99_999 + "\n"
+    for _ in range(3 * MOST_WAITING // len(line)):
+        log.write(line)
+    assert not log.close(0.01)
+    taken = read()
+    while not log.close(0.01):
+        taken += read()
+    taken += read()
+    assert set(taken.splitlines()) == {line[:-1]}
+    assert MOST_WAITING <= len(taken) < MOST_WAITING + len(line)
+
+
+def test_a_line_that_is_longer_than_what_may_wait_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json")
+    LOGGER.info("x" * 2 * MOST_WAITING)
+    assert lines(capsys)[0]["message"] == "x" * 2 * MOST_WAITING
+
+
+def test_lines_are_written_at_once_when_the_thread_has_ended(
+    pipe: tuple[LogOutput, Callable[[], str]],
+) -> None:
+    log, read = pipe
+    log.write("one\n")
+    assert log.close(PATIENCE)
+    log.write("two\n")
+    assert read() == "one\ntwo\n"
 
 
 # Inside an invocation
