@@ -4,9 +4,11 @@ PyJWT is imported where tokens are used, because it brings a large library along
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ RETRY_PAUSE: Final = 30.0
 """Seconds after which they are where that failed."""
 
 FETCH_PATIENCE: Final = 5.0
-"""Seconds that a caller waits for a fetch of the keys."""
+"""Seconds that a caller waits for its key to be fetched."""
 
 MOST_FETCHES: Final = 3
 FETCH_PERIOD: Final = 5.0
@@ -42,13 +44,15 @@ class SigningKeys:
     """The public keys of the issuer, by their ids.
 
     They are fetched off the event loop, one fetch at a time: now and then, and when a token names
-    an unknown one. While the key server is away, the keys that are known go on.
+    an unknown one. While the key server is away, the keys that are known go on. The thread is of
+    its own, for an agent may keep those of `asyncio.to_thread` busy.
     """
 
     def __init__(self, url: str) -> None:
         from jwt import PyJWKClient
 
         self._client = PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_PATIENCE)
+        self._thread = ThreadPoolExecutor(1, "agentws-keys")
         self._keys: dict[str, PyJWK] = {}
         self._begun: deque[float] = deque(maxlen=MOST_FETCHES)
         self._fetch: asyncio.Task[None] | None = None
@@ -64,12 +68,23 @@ class SigningKeys:
             self._fetch.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        self._thread.shutdown(wait=False)
 
     async def find(self, key_id: str) -> "PyJWK | None":
-        """Return the key, None where the issuer has none of that id or cannot be reached."""
-        if key_id not in self._keys and (fetch := self._fetch_under_way()) is not None:
-            await asyncio.wait({fetch}, timeout=FETCH_PATIENCE)
+        """Return the key, None where the issuer has none of that id or does not answer in time."""
+        if key_id not in self._keys:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FETCH_PATIENCE):
+                    await self._look_for(key_id)
         return self._keys.get(key_id)
+
+    async def _look_for(self, key_id: str) -> None:
+        """Wait for a fetch, and for a second one where the first may be older than the key."""
+        older = self._fetch
+        if older is not None and not older.done():
+            await asyncio.wait({older})
+        if key_id not in self._keys and (fetch := self._fetch_under_way()) is not None:
+            await asyncio.wait({fetch})
 
     def _fetch_under_way(self) -> "asyncio.Task[None] | None":
         """Return a fetch to wait for, None where there were too many lately."""
@@ -87,7 +102,8 @@ class SigningKeys:
             self._timer.cancel()
         pause = RETRY_PAUSE
         try:
-            keys = await asyncio.to_thread(self._client.get_signing_keys)
+            loop = asyncio.get_running_loop()
+            keys = await loop.run_in_executor(self._thread, self._client.get_signing_keys)
             self._keys = {key.key_id: key for key in keys if key.key_id is not None}
             pause = KEYS_AGE
         except Exception as error:

@@ -1,8 +1,10 @@
 """Which tokens are good, and where the keys come from."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -184,6 +186,41 @@ async def test_callers_share_a_fetch(start: Start) -> None:
         subjects = await asyncio.gather(*(verifier.subject(issuer.token()) for _ in range(20)))
         assert subjects == ["alice"] * 20
         assert issuer.fetches == 1
+
+
+async def test_an_agent_that_keeps_all_threads_busy_keeps_no_key_away(start: Start) -> None:
+    issuer = await start(first=RSA)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    release = threading.Event()
+    blocked = asyncio.create_task(asyncio.to_thread(release.wait))
+    async with verifying(issuer) as verifier:
+        assert await verifier.subject(issuer.token()) == "alice"
+        issuer.keys["second"] = EC
+        assert await verifier.subject(issuer.token("second")) == "alice"
+    release.set()
+    await blocked
+
+
+async def test_a_key_that_is_newer_than_the_fetch_under_way_is_fetched_by_one_more() -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def publish(request: web.Request) -> web.StreamResponse:
+        answer = await issuer.publish(request)
+        asked.set()
+        await release.wait()
+        return answer
+
+    issuer = await Issuer.start({"first": RSA}, answer=publish)
+    async with verifying(issuer) as verifier:
+        await asked.wait()
+        issuer.keys["second"] = EC
+        token = issuer.token("second")
+        subjects = [asyncio.create_task(verifier.subject(token)) for _ in range(20)]
+        await asyncio.sleep(0)  # all of them have asked for the key
+        release.set()
+        assert await asyncio.gather(*subjects) == ["alice"] * 20
+        assert issuer.fetches == 2
+    await issuer.stop()
 
 
 async def test_with_the_key_server_away_known_keys_go_on(start: Start) -> None:
