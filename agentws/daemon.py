@@ -6,21 +6,29 @@ import gc
 import logging
 import os
 import resource
+import socket
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from agentws import logs
 from agentws.handler import Served
 from agentws.process import Signals, threads_are_left
 from agentws.server import BindError, Server, StartupError, StoreError
-from agentws.settings import Settings
+from agentws.settings import EventLoop, Settings
 from agentws.stalls import StallWatch
 from agentws.telemetry import TelemetryError
 
 _logger: Final = logging.getLogger("agentws.daemon")
 
-START_ERRORS: Final = (BindError, StoreError, TelemetryError)
+
+class EventLoopError(Exception):
+    """The event loop is not there; the text is one sentence that says so."""
+
+
+START_ERRORS: Final = (BindError, EventLoopError, StoreError, TelemetryError)
 """What `run` raises where the daemon cannot start as told; their texts are one sentence each."""
 
 _LAST_TASKS: Final = 0.2
@@ -50,7 +58,7 @@ def run(settings: Settings, served: Served, signals: Signals) -> int:
 def _run(settings: Settings, served: Served, signals: Signals) -> tuple[int, bool]:
     """Serve, and return the exit code, and whether the process can end in the ordinary way."""
     _raise_file_limit()
-    loop = _new_event_loop()
+    loop = _new_event_loop(settings.server.event_loop)
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
     signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
@@ -137,10 +145,33 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's event loop where it is installed."""
+def _new_event_loop(choice: EventLoop) -> asyncio.AbstractEventLoop:
+    """Return the event loop of the settings. Raises `EventLoopError`."""
+    if choice == "asyncio":
+        return _AsyncioLoop()
     try:
         import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
+    except Exception as error:
+        if choice == "auto":
+            return _AsyncioLoop()
+        raise EventLoopError(
+            f"server.event_loop is uvloop, which cannot be imported ({error}): "
+            "install agentws[uvloop]"
+        ) from error
     return uvloop.new_event_loop()
+
+
+class _AsyncioLoop(asyncio.SelectorEventLoop):
+    """asyncio's event loop, with threads of its own to resolve names in, as uvloop has.
+
+    An agent may keep those of `asyncio.to_thread` busy, and the store must find its server.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resolvers = ThreadPoolExecutor(4, "agentws-names")
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> list[Any]:
+        """Resolve a name, see `socket.getaddrinfo`."""
+        resolve = partial(socket.getaddrinfo, host, port, **options)
+        return await self.run_in_executor(self._resolvers, resolve)

@@ -145,6 +145,7 @@ OriginPattern = Annotated[
 ]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
+EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], BeforeValidator(_lower)]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
 ]
@@ -188,6 +189,9 @@ class ServerSettings(Section):
     )
     access_log: bool = _option(True, "Whether to log every HTTP request.")
     invocation_log: bool = _option(True, "Whether to log the end of every invocation.")
+    event_loop: EventLoop = _option(
+        "auto", "Event loop: uvloop, asyncio, or auto for uvloop where it is installed."
+    )
     trust_forwarded: bool = _option(
         False, "Whether the last address of X-Forwarded-For is the peer's in logs; a proxy sets it."
     )

@@ -164,6 +164,68 @@ async def test_a_port_that_is_taken_is_one_sentence_and_exit_code_2(start: Start
     assert await daemon.exit_code() == 2
 
 
+# --- the event loop ---------------------------------------------------------------------------
+
+LOOPS = pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
+
+TELLING = """\
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        return type(asyncio.get_running_loop()).__module__
+"""
+
+
+@pytest.mark.parametrize(
+    ("event_loop", "installed", "module"),
+    [
+        ("auto", True, "uvloop"),
+        ("auto", False, "agentws.daemon"),
+        ("uvloop", True, "uvloop"),
+        ("asyncio", True, "agentws.daemon"),
+    ],
+)
+async def test_the_event_loop_is_the_one_of_the_settings(
+    start: Start, tmp_path: Path, event_loop: str, installed: bool, module: str
+) -> None:
+    if not installed:
+        (tmp_path / "uvloop.py").write_text("raise ImportError")
+    daemon = await (await start(TELLING, server__event_loop=event_loop)).listening()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke"))["payload"] == module
+
+
+async def test_an_event_loop_that_is_not_installed_is_one_sentence_and_exit_code_2(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError('No module named uvloop')")
+    daemon = await start(TELLING, server__event_loop="uvloop")
+    assert await daemon.complaints() == (
+        "agentws: server.event_loop is uvloop, which cannot be imported (No module named uvloop): "
+        "install agentws[uvloop]\n"
+    )
+    assert await daemon.exit_code() == 2
+
+
+@LOOPS
+async def test_names_are_resolved_while_the_agent_keeps_all_threads_busy(
+    start: Start, event_loop: str
+) -> None:
+    source = """\
+    from concurrent.futures import ThreadPoolExecutor
+
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        agent.blocked = asyncio.create_task(asyncio.to_thread(time.sleep, 600))
+        await asyncio.sleep(0)
+        return len(await loop.getaddrinfo("localhost", 80))
+    """
+    daemon = await (await start(source, server__event_loop=event_loop)).listening()
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke"))["payload"] > 0
+
+
 # --- a second signal --------------------------------------------------------------------------
 
 
@@ -352,21 +414,12 @@ async def test_nothing_holds_it_past_its_grace(start: Start, source: str) -> Non
         assert time.monotonic() - started < 0.1 + 1 + 3 + SOON
 
 
-LOOPS = pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
-
-
-def without_uvloop(folder: Path) -> None:
-    (folder / "uvloop.py").write_text("raise ImportError")
-
-
 @pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt()"])
 @pytest.mark.parametrize("place", ["task", "callback"])
 @LOOPS
 async def test_what_a_child_of_a_handler_raises_does_not_end_it(
-    start: Start, tmp_path: Path, error: str, place: str, event_loop: str
+    start: Start, error: str, place: str, event_loop: str
 ) -> None:
-    if event_loop == "asyncio":
-        without_uvloop(tmp_path)
     daemon = await (
         await start(
             f"""\
@@ -384,7 +437,8 @@ async def test_what_a_child_of_a_handler_raises_does_not_end_it(
                 elif payload == "callback":
                     asyncio.get_running_loop().call_soon(fail)
                 return payload
-            """
+            """,
+            server__event_loop=event_loop,
         )
     ).listening()
     async with daemon.connect() as client:
@@ -397,11 +451,7 @@ async def test_what_a_child_of_a_handler_raises_does_not_end_it(
 
 
 @LOOPS
-async def test_a_handler_that_stops_the_loop_does_not_end_it(
-    start: Start, tmp_path: Path, event_loop: str
-) -> None:
-    if event_loop == "asyncio":
-        without_uvloop(tmp_path)
+async def test_a_handler_that_stops_the_loop_does_not_end_it(start: Start, event_loop: str) -> None:
     daemon = await (
         await start(
             """\
@@ -410,7 +460,8 @@ async def test_a_handler_that_stops_the_loop_does_not_end_it(
                 asyncio.get_running_loop().stop()
                 await asyncio.sleep(0.01)
                 return payload
-            """
+            """,
+            server__event_loop=event_loop,
         )
     ).listening()
     async with daemon.connect() as client:
