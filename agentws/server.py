@@ -49,6 +49,9 @@ _FIELD_SIZE: Final = 16 * 1024
 
 _BACKLOG: Final = 1024
 
+_EVERYWHERE: Final = ("", "*", "::")
+"""Hosts that stand for every address, of IPv4 and IPv6."""
+
 _FRAMED: Final = "/invocations_ws/ws"
 _RAW: Final = "/invocations_ws"
 
@@ -151,12 +154,9 @@ class Server:
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
-        _logger.info(
-            "Listening on %s port %d",
-            self._settings.server.host,
-            self.port,
-            extra={"host": self._settings.server.host, "port": self.port},
-        )
+        host = self._settings.server.host or "*"
+        extra = {"host": host, "port": self.port}
+        _logger.info("Listening on %s port %d", host, self.port, extra=extra)
 
     async def drain(self) -> bool:
         """End well (§8): refuse new work, let the old finish, close. Tell whether all has ended.
@@ -302,21 +302,25 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     """Bind, without listening, to every address that `host` stands for. Raises `BindError`."""
     sockets: list[socket.socket] = []
     try:
-        for family, _, _, _, address in _addresses(host, port):
+        for family, address in _addresses(host, port):
             sock = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                takes_ipv4 = host in _EVERYWHERE and socket.has_dualstack_ipv6()
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_ipv4)
             sock.bind(address)
     except OSError as error:
         for sock in sockets:
             sock.close()
         reason = error.strerror or str(error)
-        raise BindError(f"cannot listen on {host} port {port}: {reason}") from error
+        raise BindError(f"cannot listen on {host or '*'} port {port}: {reason}") from error
     return sockets
 
 
-def _addresses(host: str, port: int) -> list[Any]:
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """Return families and addresses; one of both families where all are meant, and it is there."""
+    if host in _EVERYWHERE:
+        host = "::" if host == "::" or socket.has_dualstack_ipv6() else "0.0.0.0"
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))

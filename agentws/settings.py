@@ -178,7 +178,9 @@ class Section(BaseModel):
 class ServerSettings(Section):
     """The listening socket, the end of the process, the log."""
 
-    host: Text = _option("0.0.0.0", "Address to listen on.", flag="--host")
+    host: str = _option(
+        "0.0.0.0", "Address to listen on; empty, * or :: for IPv4 and IPv6.", flag="--host"
+    )
     port: Port = _option(
         8088, "TCP port to listen on; 0 takes any free one.", flag="--port", platform="PORT"
     )

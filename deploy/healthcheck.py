@@ -10,10 +10,13 @@ import sys
 
 TIMEOUT = 2.0
 
+EVERYWHERE = ("*", "::")
+
 
 def main() -> str | None:
     """Ask `/readiness`, and return what is wrong."""
     host = os.environ.get("AGENTWS_SERVER__HOST") or "127.0.0.1"
+    host = "127.0.0.1" if host in EVERYWHERE else host
     port = os.environ.get("AGENTWS_SERVER__PORT") or os.environ.get("PORT") or "8088"
     try:
         connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT)

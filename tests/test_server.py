@@ -531,12 +531,51 @@ async def test_an_address_that_is_taken_is_told_before_the_startup_handler_runs(
     assert not begun.is_set()
 
 
-async def test_a_server_on_every_address_answers_on_each(
-    serve: Serve, session: aiohttp.ClientSession
+async def answering(session: aiohttp.ClientSession, port: int) -> set[str]:
+    """Return the addresses that answer."""
+    found = set()
+    for address in ("127.0.0.1", "[::1]"):
+        try:
+            async with session.get(f"http://{address}:{port}/liveness") as answer:
+                found.add(address if answer.status == 200 else "")
+        except aiohttp.ClientConnectionError:
+            pass
+    return found
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [
+        ("", {"127.0.0.1", "[::1]"}),
+        ("*", {"127.0.0.1", "[::1]"}),
+        ("::", {"127.0.0.1", "[::1]"}),
+        ("0.0.0.0", {"127.0.0.1"}),
+        ("::1", {"[::1]"}),
+        ("127.0.0.1", {"127.0.0.1"}),
+    ],
+)
+async def test_a_server_answers_on_every_address_of_its_host(
+    serve: Serve, session: aiohttp.ClientSession, host: str, addresses: set[str]
 ) -> None:
-    server = await serve(Agent(), server={"host": "0.0.0.0"})
-    async with session.get(f"{server.http}/liveness") as answer:
-        assert answer.status == 200
+    server = await serve(Agent(), server={"host": host})
+    assert await answering(session, server.port) == addresses
+
+
+@pytest.mark.parametrize("host", ["", "*"])
+async def test_without_ipv6_every_address_is_one_of_ipv4(
+    serve: Serve, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    server = await serve(Agent(), server={"host": host})
+    assert await answering(session, server.port) == {"127.0.0.1"}
+
+
+async def test_an_address_that_is_taken_is_told_as_it_was_meant(serve: Serve) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BindError, match=rf"^cannot listen on \* port {port}: "):
+            await serve(Agent(), server={"host": "", "port": port})
 
 
 # --- the size of what comes before a body -----------------------------------------------------
