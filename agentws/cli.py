@@ -44,13 +44,14 @@ _WIDEST_VALUE = 40
 
 
 class StartError(click.ClickException):
-    """The daemon cannot start as told; shown as one sentence, and exit code 2."""
+    """The daemon cannot start as told; shown as a sentence a mistake, and exit code 2."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the sentence on stderr, without the usage lines that click has for a bad option."""
-        click.echo(f"agentws: {self.format_message()}", file=file, err=True)
+        """Print each line on stderr, without the usage lines that click has for a bad option."""
+        for sentence in self.format_message().splitlines():
+            click.echo(f"agentws: {sentence}", file=file, err=True)
 
 
 _config_option = click.option(
@@ -105,7 +106,7 @@ def check(file: Path | None) -> None:
 
     Prints a line for each key: name, value, and where the value came from. Secrets are shown
     as ***, and - stands for none. Exits with 2 if the configuration is wrong or the handler
-    cannot be imported.
+    cannot be imported. What is set and has no effect is told on stderr.
     """
     from agentws.config import rows
 
@@ -117,10 +118,12 @@ def check(file: Path | None) -> None:
 
 
 def _serve(file: Path | None, flags: Mapping[str, object], signals: Signals) -> int:
+        for sentence in loaded.warnings:
+            click.echo(f"agentws: warning: {sentence}", err=True)
     served = _load_handler(_load_config(file, flags).settings)
     if signals.received:
         return 0
-    return _run(_load_config(file, flags, served.daemon_settings).settings, served, signals)
+    return _run(_load_config(file, flags, served.daemon_settings), served, signals)
 
 
 def _load_config(
@@ -145,11 +148,11 @@ def _load_handler(settings: "Settings") -> "Served":
         raise StartError(str(error)) from error
 
 
-def _run(settings: "Settings", served: "Served", signals: Signals) -> int:
+def _run(loaded: "Loaded", served: "Served", signals: Signals) -> int:
     from agentws.daemon import START_ERRORS, run
 
     try:
-        return run(settings, served, signals)
+        return run(loaded.settings, served, signals, loaded.warnings)
     except START_ERRORS as error:
         raise StartError(str(error)) from error
 

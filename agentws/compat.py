@@ -65,7 +65,9 @@ class InvocationWSAgentServerHost(Agent):
         from agentws.daemon import START_ERRORS, run
 
         try:
-            return run(load(flags=flags, program=self.daemon_settings).settings, self, signals)
+            loaded = load(flags=flags, program=self.daemon_settings)
+            return run(loaded.settings, self, signals, loaded.warnings)
         except (ConfigError, *START_ERRORS) as error:
-            print(f"agentws: {error}", file=sys.stderr)  # noqa: T201 - the start-up error
+            for sentence in str(error).splitlines():
+                print(f"agentws: {sentence}", file=sys.stderr)  # noqa: T201 - the start-up error
             return 2

@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
@@ -38,13 +38,17 @@ _LAST_LINES: Final = 0.5
 """Seconds that whoever reads the log has for the rest of it."""
 
 
-def run(settings: Settings, served: Served, signals: Signals) -> int:
+def run(settings: Settings, served: Served, signals: Signals, warnings: Sequence[str] = ()) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
+
+    `warnings` are told in the log, where who operates the daemon looks.
 
     Raises `START_ERRORS`. The process ends at once, with the proper code, when a handler holds on
     to it.
     """
     log = logs.configure(settings.server.log_level, settings.server.log_format)
+    for sentence in warnings:
+        _logger.warning("%s", sentence)
     try:
         code, all_ended = _run(settings, served, signals)
     finally:

@@ -158,8 +158,9 @@ def _option(
     flag: str = "",
     platform: str = "",
     redact: Callable[[Any], str] | None = None,
+    has_effect: bool = True,
 ) -> Any:
-    names = {"flag": flag, "platform": platform, "redact": redact}
+    names = {"flag": flag, "platform": platform, "redact": redact, "has_effect": has_effect}
     # Without its repr, a secret stays out of logs and tracebacks that show the settings.
     shown: dict[str, Any] = {"repr": redact is None, "json_schema_extra": names}
     if callable(default):
@@ -224,7 +225,9 @@ class AgentSettings(Section):
         "Session id of messages and requests that name none.",
         platform="FOUNDRY_AGENT_SESSION_ID",
     )
-    project_id: str = _option("", "Id of the agent's project.", platform="FOUNDRY_PROJECT_ARM_ID")
+    project_id: str = _option(
+        "", "Id of the agent's project.", platform="FOUNDRY_PROJECT_ARM_ID", has_effect=False
+    )
 
 
 class WebSocketSettings(Section):
@@ -335,7 +338,7 @@ class TelemetrySettings(Section):
 class ConsoleSettings(Section):
     """The page at /console."""
 
-    enabled: bool = _option(False, "Whether to serve the console page.")
+    enabled: bool = _option(False, "Whether to serve the console page.", has_effect=False)
 
 
 class Settings(BaseSettings):
@@ -388,6 +391,13 @@ class Option:
     flag: str
     platform: str
     redact: Callable[[Any], str] | None
+    has_effect: bool
+    """Whether what it sets is built; who sets it otherwise is warned."""
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody sets another."""
+        return self.field.get_default(call_default_factory=True, validated_data={})
 
     @property
     def variable(self) -> str:

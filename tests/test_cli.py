@@ -146,6 +146,22 @@ def test_a_wrong_configuration(agentws: Run, tmp_path: Path, command: str) -> No
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
+def test_each_mistake_has_a_line(agentws: Run, command: str) -> None:
+    done = agentws(command, AGENTWS_SERVER__PORT="70000", AGENTWS_SERVER__HOTS="x")
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["agentws", "agentws"]
+
+
+def test_check_tells_what_has_no_effect(agentws: Run) -> None:
+    done = agentws("check", AGENTWS_SERVER_PORT="9000")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "agentws: warning: environment: variable 'AGENTWS_SERVER_PORT' is not read; "
+        "the nearest known is AGENTWS_SERVER__PORT\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_missing_configuration(agentws: Run, command: str) -> None:
     done = agentws(command, "--config", "none.toml")
     assert_refused(done, "none.toml: cannot be read: No such file or directory")

@@ -335,9 +335,46 @@ def test_an_empty_variable_lets_the_platform_speak() -> None:
     assert from_variables(AGENTWS_SERVER__PORT="", PORT="9000").server.port == 9000
 
 
-@pytest.mark.parametrize("variable", ["AGENTWS_FOO", "AGENTWS_SERVER", "SERVER__PORT", "port"])
-def test_variables_of_others_are_left_alone(variable: str) -> None:
-    assert load(environ={variable: '{"port": 1}'}).settings == load(environ={}).settings
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("AGENTWS_SERVER_PORT", "AGENTWS_SERVER__PORT"),
+        ("AGENTWS_AUTH_API_KEYS", "AGENTWS_AUTH__API_KEYS"),
+        ("AGENTWS_HANDLER", "AGENTWS_HANDLER__TARGET"),
+        ("agentws_server_port", "AGENTWS_SERVER__PORT"),
+        ("AGENTWS_PORT", "AGENTWS_SERVER__PORT"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told_with_the_right_one(
+    variable: str, nearest: str
+) -> None:
+    loaded = load(environ={variable: "9000"})
+    assert loaded.settings == load(environ={}).settings
+    assert loaded.warnings == (
+        f"environment: variable '{variable}' is not read; the nearest known is {nearest}",
+    )
+
+
+KUBERNETES = {
+    "AGENTWS_SERVICE_HOST": "10.0.0.1",
+    "AGENTWS_SERVICE_PORT": "80",
+    "AGENTWS_SERVICE_PORT_HTTP": "80",
+    "AGENTWS_PORT": "tcp://10.0.0.1:80",
+    "AGENTWS_CANARY_PORT": "tcp://10.0.0.1:80",
+    "AGENTWS_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "AGENTWS_PORT_80_TCP_PROTO": "tcp",
+    "AGENTWS_PORT_80_TCP_PORT": "80",
+    "AGENTWS_PORT_80_TCP_ADDR": "10.0.0.1",
+}
+"""What Kubernetes sets for Services of such names."""
+
+
+@pytest.mark.parametrize(
+    "environ", [{"SERVER__PORT": "1"}, {"port": "1"}, {"AGENTWS_FOO": ""}, KUBERNETES]
+)
+def test_variables_of_others_are_left_alone(environ: dict[str, str]) -> None:
+    loaded = load(environ=environ)
+    assert (loaded.settings, loaded.warnings) == (load(environ={}).settings, ())
 
 
 @pytest.mark.parametrize(
@@ -515,6 +552,44 @@ def test_jwt_settings_are_all_three_or_none(missing: str) -> None:
     key = f"auth.{missing.removeprefix('AGENTWS_AUTH__').lower()}"
     with pytest.raises(ConfigError, match=f"^{key} should be set, as JWT needs all three$"):
         load(environ={name: text for name, text in JWT.items() if name != missing})
+
+
+# Several mistakes, and what has no effect
+
+
+def test_all_mistakes_are_told_together(file: Path) -> None:
+    file.write_text(
+        '[server]\nport = "8"\nprot = 1\n[sevrer]\nport = 1\n[store]\nlease = -1\nurl = "x"'
+    )
+    environ = {
+        "AGENTWS_SERVER__HOTS": "x",
+        "AGENTWS_STORE__URL": "mysql://db",
+        "WS_KEEPALIVE_INTERVAL": "soon",
+    }
+    with pytest.raises(ConfigError) as refusal:
+        load(file, environ=environ, flags={"server.port": 70_000})
+    told = str(refusal.value).splitlines()
+    assert sorted(line.split(" should ")[0].split(" is unknown")[0] for line in told) == sorted(
+        [
+            "environment: variable 'AGENTWS_SERVER__HOTS'",
+            f"{file}: section 'sevrer'",
+            f"{file}: key 'server.prot'",
+            f"{file}: server.port",
+            f"{file}: store.lease",
+            f"{file}: store.url",
+            "platform variable WS_KEEPALIVE_INTERVAL: websocket.heartbeat",
+        ]
+    )
+
+
+def test_a_setting_without_effect_is_told_where_somebody_has_chosen_it(file: Path) -> None:
+    file.write_text('[console]\nenabled = true\n[agent]\nproject_id = "p"')
+    assert load(file, environ={}).warnings == (
+        f"{file}: agent.project_id has no effect yet",
+        f"{file}: console.enabled has no effect yet",
+    )
+    assert load(environ={"FOUNDRY_PROJECT_ARM_ID": "p"}).warnings == ()
+    assert load(EXAMPLE, environ={}).warnings == ()
 
 
 # Secrets

@@ -131,6 +131,13 @@ async def test_a_running_invocation_may_finish_after_the_signal(start: Start) ->
     assert await daemon.exit_code() == 0
 
 
+async def test_what_has_no_effect_is_told_in_the_log(start: Start) -> None:
+    daemon = await start(ECHO, server_port=9000)
+    line = await daemon.line(level="WARNING")
+    assert "'AGENTWS_SERVER_PORT' is not read" in line["message"]
+    await daemon.listening()
+
+
 @pytest.mark.parametrize("stdout", ["&-", "/dev/full"])
 async def test_it_serves_without_a_log_where_stdout_takes_none(start: Start, stdout: str) -> None:
     source = """\
