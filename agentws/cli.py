@@ -1,5 +1,6 @@
 """The commands. What they run is imported when they run, which keeps `--help` quick."""
 
+import os
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from agentws import __version__
+from agentws.otel_variables import forget_empty
 from agentws.process import Signals, Stopped, leave, open_streams
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ _config_option = click.option(
 def main() -> None:
     """Run the command line; the process ends with its exit code."""
     open_streams()
+    forget_empty(os.environ)
 
 
 @main.command()
@@ -115,11 +118,11 @@ def check(file: Path | None) -> None:
         loaded = _load_config(file, {}, _load_handler(loaded.settings).daemon_settings)
     finally:
         _print(list(rows(loaded)))
+        for sentence in loaded.warnings:
+            click.echo(f"agentws: warning: {sentence}", err=True)
 
 
 def _serve(file: Path | None, flags: Mapping[str, object], signals: Signals) -> int:
-        for sentence in loaded.warnings:
-            click.echo(f"agentws: warning: {sentence}", err=True)
     served = _load_handler(_load_config(file, flags).settings)
     if signals.received:
         return 0

@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import InitSettingsSource
 
+from agentws import otel_variables
 from agentws.settings import (
     OPTIONS,
     SECTIONS,
@@ -110,9 +111,11 @@ def load(
     )
     origins = _origins(layers)
     settings = _merged(layers, origins, problems)
+    for sentence in otel_variables.problems(environ):
+        problems.setdefault(sentence, sentence)
     if settings is None or problems:
         raise ConfigError("\n".join(problems.values())) from None
-    warnings = (*_unread(environ), *_idle(settings, origins))
+    warnings = (*_unread(environ), *_idle(settings, origins), *otel_variables.warnings(environ))
     return Loaded(settings, origins, warnings)
 
 

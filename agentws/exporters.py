@@ -50,6 +50,7 @@ from agentws import __version__
 from agentws.export_queue import ExportQueue, Limits, exporting, is_exporting
 from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
 from agentws.logs import InvocationFilter
+from agentws.otel_variables import Signal, exports
 from agentws.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
 
@@ -116,10 +117,14 @@ class Exporting(ObservingTelemetry):
         sampler: Sampler,
         agent: AgentSettings,
     ) -> None:
-        spans = [_queue_of_spans(backend, resource) for backend in backends]
-        records = [_queue_of_records(backend) for backend in backends]
+        signals: tuple[Signal, ...] = ("TRACES", "LOGS", "METRICS")
+        of_traces, of_logs, of_metrics = (
+            backends if exports(signal, environ) else [] for signal in signals
+        )
+        spans = [_queue_of_spans(backend, resource) for backend in of_traces]
+        records = [_queue_of_records(backend) for backend in of_logs]
         self._queues = [*spans, *records]
-        self._readers = [_MetricReader(backend.metrics) for backend in backends]
+        self._readers = [_MetricReader(backend.metrics) for backend in of_metrics]
         meters = MeterProvider(
             self._readers, resource, shutdown_on_exit=False, exemplar_filter=_exemplars()
         )

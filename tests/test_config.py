@@ -565,6 +565,7 @@ def test_all_mistakes_are_told_together(file: Path) -> None:
         "AGENTWS_SERVER__HOTS": "x",
         "AGENTWS_STORE__URL": "mysql://db",
         "WS_KEEPALIVE_INTERVAL": "soon",
+        "OTEL_PROPAGATORS": "b3",
     }
     with pytest.raises(ConfigError) as refusal:
         load(file, environ=environ, flags={"server.port": 70_000})
@@ -578,6 +579,7 @@ def test_all_mistakes_are_told_together(file: Path) -> None:
             f"{file}: store.lease",
             f"{file}: store.url",
             "platform variable WS_KEEPALIVE_INTERVAL: websocket.heartbeat",
+            "environment OTEL_PROPAGATORS",
         ]
     )
 

@@ -531,6 +531,19 @@ async def decided_over_http(daemon: Daemon, count: int, parent_flags: str = "") 
     return told
 
 
+@pytest.mark.parametrize("left_out", ["TRACES", "METRICS", "LOGS"])
+async def test_a_signal_whose_exporter_is_none_is_not_exported(
+    start: Start, collector: Receiver, left_out: str
+) -> None:
+    variables = {f"OTEL_{left_out}_EXPORTER": "none"}
+    daemon = await start(AGENT, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **variables)
+    async with aiohttp.ClientSession() as session:
+        await (await session.post(f"http://127.0.0.1:{daemon.port}/invocations")).read()
+    await stop(daemon)
+    arrived = {"TRACES": collector.spans, "METRICS": collector.points, "LOGS": collector.lines}
+    assert {signal for signal, what in arrived.items() if not what} == {left_out}
+
+
 # --- backends in trouble ---
 
 
