@@ -2,9 +2,9 @@
 
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -31,7 +31,7 @@ Write an agent, agent.py:
 
 \b
 Serve it, and see what it is configured with:
-    agentws serve --handler agent:invoke
+    agentws serve --handler ./agent.py:invoke
     agentws check --config config.toml
 
 Configuration comes from flags, from AGENTWS_SECTION__KEY environment variables (such as
@@ -65,6 +65,30 @@ _config_option = click.option(
 )
 
 
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def _options(command: _Command) -> _Command:
+    """Give a command the options that change the configuration."""
+    for option in reversed(
+        (
+            _config_option,
+            click.option("--host", metavar="ADDRESS", help="Address to listen on.  [server.host]"),
+            click.option(
+                "--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]"
+            ),
+            click.option(
+                "--handler",
+                metavar="TARGET",
+                help="The agent, as package.module:attribute or path/module.py:attribute."
+                "  [handler.target]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(
     help=_PAGE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
@@ -76,24 +100,16 @@ def main() -> None:
 
 
 @main.command()
-@_config_option
-@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [server.host]")
-@click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]")
-@click.option(
-    "--handler",
-    metavar="TARGET",
-    help="The agent, as package.module:attribute.  [handler.target]",
-)
-def serve(file: Path | None, host: str | None, port: int | None, handler: str | None) -> None:
+@_options
+def serve(file: Path | None, **flags: object) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
     Without a handler it serves a built-in agent that echoes what it is sent. On the signal it
     stops accepting work and gives running invocations server.shutdown_grace seconds to finish;
     log lines go to stdout.
     """
-    flags = {"server.host": host, "server.port": port, "handler.target": handler}
     try:
-        code = _serve(file, flags, Signals())
+        code = _serve(file, _keyed(flags), Signals())
     except Stopped:
         code = 0
     except StartError as error:
@@ -103,8 +119,8 @@ def serve(file: Path | None, host: str | None, port: int | None, handler: str | 
 
 
 @main.command()
-@_config_option
-def check(file: Path | None) -> None:
+@_options
+def check(file: Path | None, **flags: object) -> None:
     """Show the configuration in effect and import the handler.
 
     Prints a line for each key: name, value, and where the value came from. Secrets are shown
@@ -113,13 +129,20 @@ def check(file: Path | None) -> None:
     """
     from agentws.config import rows
 
-    loaded = _load_config(file, {})
+    keyed = _keyed(flags)
+    loaded = _load_config(file, keyed)
     try:
-        loaded = _load_config(file, {}, _load_handler(loaded.settings).daemon_settings)
+        loaded = _load_config(file, keyed, _load_handler(loaded.settings).daemon_settings)
     finally:
         _print(list(rows(loaded)))
         for sentence in loaded.warnings:
             click.echo(f"agentws: warning: {sentence}", err=True)
+
+
+def _keyed(flags: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the values of flags by the dotted keys that they set."""
+    keys = {"host": "server.host", "port": "server.port", "handler": "handler.target"}
+    return {keys[name]: value for name, value in flags.items()}
 
 
 def _serve(file: Path | None, flags: Mapping[str, object], signals: Signals) -> int:

@@ -11,6 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -276,29 +277,51 @@ Served = Agent | InvocationWebSocketHandler
 def load(target: str | None) -> Served:
     """Import `module:attribute` and return what it serves; the built-in echo without a target.
 
-    The folder that the daemon was started in is importable. The attribute is an `Agent`, an
-    instance or a subclass of `InvocationWebSocketHandler`, or a bare async function or async
-    generator function. Raises `LoadError`.
+    The module is named, and then the folder that the daemon was started in is importable; or it is
+    the path of its file, whose folder is. The attribute is an `Agent`, an instance or a subclass of
+    `InvocationWebSocketHandler`, or a bare async function or async generator function. Raises
+    `LoadError`.
     """
     if not target:
         return _agent_of(_echo)
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise LoadError(f"handler.target must look like package.module:attribute, not {target!r}")
-    found: object = _import(module_name, target)
+    place, _, attribute = target.rpartition(":")
+    if not place or not attribute:
+        raise LoadError(
+            "handler.target must look like package.module:attribute or path/to/module.py:attribute,"
+            f" not {target!r}"
+        )
+    is_path = os.sep in place or place.endswith(".py")
+    found: object = _import_file(place, target) if is_path else _import(place, target)
     try:
         for name in attribute.split("."):
             found = getattr(found, name)
     except AttributeError as error:
-        problem = f"{module_name} has no {attribute!r}"
+        problem = f"{place} has no {attribute!r}"
         raise LoadError(f"handler.target {target!r}: {problem}") from error
     except Exception as error:
         raise LoadError(f"handler.target {target!r}: {_where_and_what(error)}") from error
     return _as_agent(found, target)
 
 
-def _import(module_name: str, target: str) -> object:
-    folder = os.getcwd()
+def _import_file(place: str, target: str) -> object:
+    """Import a module by its path, under the name that others in its folder know it by."""
+    path = Path(os.path.abspath(place))  # a link's own name counts, wherever it leads
+    if not path.is_file():
+        raise LoadError(f"handler.target {target!r}: there is no file {path}")
+    if path.suffix != ".py" or "." in path.stem:
+        raise LoadError(f"handler.target {target!r}: {path.name} should be named like module.py")
+    module = _import(path.stem, target, str(path.parent))
+    file = getattr(module, "__file__", None)
+    if file is None or not path.samefile(file):
+        raise LoadError(
+            f"handler.target {target!r}: the name {path.stem!r} belongs to another module"
+            f" ({file or 'built-in'}); rename the file"
+        )
+    return module
+
+
+def _import(module_name: str, target: str, folder: str | None = None) -> object:
+    folder = folder or os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
     token = _loading.set(True)

@@ -210,7 +210,9 @@ class HandlerSettings(Section):
     """The agent's code."""
 
     target: str = _option(
-        "", "The agent, as package.module:attribute; empty for the built-in echo.", flag="--handler"
+        "",
+        "The agent, as package.module:attribute or path/module.py:attribute; empty for echo.",
+        flag="--handler",
     )
 
 

@@ -95,11 +95,12 @@ def test_wrong_usage(agentws: Run, arguments: list[str], complaint: str) -> None
     assert complaint in done.stderr
 
 
-def test_the_flags_of_serve_are_those_the_settings_declare() -> None:
-    serve = main.commands["serve"]
-    flags = {flag for option in serve.params for flag in option.opts} - {"--config"}
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_flags_are_those_the_settings_declare(command: str) -> None:
+    parameters = main.commands[command].params
+    flags = {flag for option in parameters for flag in option.opts} - {"--config"}
     assert flags == {option.flag for option in OPTIONS.values() if option.flag}
-    helped = [option.help or "" for option in serve.params if isinstance(option, click.Option)]
+    helped = [option.help or "" for option in parameters if isinstance(option, click.Option)]
     assert {key for key, option in OPTIONS.items() if option.flag} == {
         key for text in helped for key in re.findall(r"\[(.+)\]", text)
     }
@@ -150,6 +151,17 @@ def test_each_mistake_has_a_line(agentws: Run, command: str) -> None:
     done = agentws(command, AGENTWS_SERVER__PORT="70000", AGENTWS_SERVER__HOTS="x")
     assert done.returncode == 2
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["agentws", "agentws"]
+
+
+def test_check_takes_the_flags_of_serve(agentws: Run, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("async def invoke(payload, context): ...\n")
+    done = agentws("check", "--host", "::1", "--port", "9", "--handler", "./agent.py:invoke")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
+    assert rows["server.host"] == ["::1", "flag --host"]
+    assert rows["server.port"] == ["9", "flag --port"]
+    assert rows["handler.target"] == ["./agent.py:invoke", "flag --handler"]
+    assert done.returncode == 0
+    assert agentws("check", "--handler", "./none.py:invoke").returncode == 2
 
 
 def test_check_tells_what_has_no_effect(agentws: Run) -> None:

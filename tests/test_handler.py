@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -560,9 +561,8 @@ def test_a_target_has_a_module_and_an_attribute(write: Write, target: str) -> No
         ("nowhere.agents:agent", "nowhere"),
         ("package.nowhere:agent", "package.nowhere"),
         ("package.nowhere.agents:agent", "package.nowhere"),
-        ("authors.py:agent", "authors.py"),
-        ("package/agents:agent", "package/agents"),
         ("an agent:agent", "an agent"),
+        ("authors:agent:invoke", "authors:agent"),
     ],
 )
 def test_a_module_that_is_not_there(
@@ -574,7 +574,58 @@ def test_a_module_that_is_not_there(
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "answer.nothing", "nothing.answer", "Nested.", "a:b", " agent"]
+    "path", ["authors.py", "./authors.py", "sub/../authors.py", "sub/linked.py", "{}/authors.py"]
+)
+def test_a_module_by_its_path(write: Write, tmp_path: Path, path: str) -> None:
+    write("authors.py", MODULE)
+    write("sub/other.py", "").with_name("linked.py").symlink_to(tmp_path / "authors.py")
+    agent = load_agent(f"{path.format(tmp_path)}:agent")
+    name = Path(path).stem
+    assert agent is importlib.import_module(name).agent
+
+
+@pytest.mark.parametrize("name", ["my-agent.py", "an agent.py", "é.py", "a:b/agent.py"])
+def test_a_path_need_not_be_the_name_of_a_module(write: Write, name: str) -> None:
+    write(name, MODULE)
+    assert load_agent(f"./{name}:agent")
+
+
+def test_the_folder_of_a_path_is_importable(write: Write) -> None:
+    write("deep/down/main.py", "from beside import agent")
+    write("deep/down/beside.py", MODULE)
+    assert load_agent("deep/down/main.py:agent")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("./nowhere.py", "there is no file {}/nowhere.py"),
+        ("{}/nowhere.py", "there is no file {}/nowhere.py"),
+        ("./authors", "there is no file {}/authors"),
+        ("package/", "there is no file {}/package"),
+        ("./text.txt", "text.txt should be named like module.py"),
+        ("./my.agent.py", "my.agent.py should be named like module.py"),
+        ("./broken.py", "{}/broken.py, line 1: ZeroDivisionError"),
+    ],
+)
+def test_a_path_that_leads_nowhere(write: Write, tmp_path: Path, path: str, problem: str) -> None:
+    for name in ("authors.py", "text.txt", "my.agent.py", "package/__init__.py"):
+        write(name, MODULE)
+    write("broken.py", "1 / 0")
+    assert problem.format(tmp_path) in refusal(f"{path.format(tmp_path)}:agent")
+
+
+def test_a_path_whose_name_is_taken_is_told(write: Write) -> None:
+    write("json.py", MODULE)
+    assert f"the name 'json' belongs to another module ({json.__file__})" in refusal(
+        "./json.py:agent"
+    )
+    write("sys.py", MODULE)
+    assert "the name 'sys' belongs to another module (built-in)" in refusal("./sys.py:agent")
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing", "answer.nothing", "nothing.answer", "Nested.", " agent"]
 )
 def test_an_attribute_that_is_not_there(write: Write, name: str) -> None:
     write("authors.py", MODULE)
