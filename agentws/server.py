@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from opentelemetry import metrics, trace
 
 from agentws import answers
@@ -37,6 +37,9 @@ CLOSING_TIME: Final = 3.0
 
 _LAST_REQUESTS: Final = 0.25
 """Of these, how many aiohttp waits for answers that are still under way; it may do so twice."""
+
+_LAST_CONNECTIONS: Final = 0.1
+"""Of these, how many connections are served for after the last one was accepted."""
 
 CANCEL_TIME: Final = 1.0
 """Seconds for a handler that is cancelled at the end, unless `cancel_grace` is less (§8)."""
@@ -170,6 +173,7 @@ class Server:
         all_ended = await self._drain_handlers(grace)
         closing_since = asyncio.get_running_loop().time()
         closing = {
+            asyncio.create_task(self._stop_listening()),
             asyncio.create_task(self._registry.close_all()),
             asyncio.create_task(self._shut_agent_down()),
             asyncio.create_task(self._store.close()),
@@ -184,6 +188,16 @@ class Server:
         elapsed = asyncio.get_running_loop().time() - closing_since
         await self._telemetry.close(CLOSING_TIME - elapsed)
         return all_ended and not late
+
+    async def _stop_listening(self) -> None:
+        """Accept no more connections, and serve for a moment what has come on the last ones.
+
+        A gateway cannot know whether a POST on a connection that is cut has run, and asks nobody
+        else. One that meets no connection is asked of another replica.
+        """
+        for site in self._runner.sites.copy():
+            await site.stop()
+        await asyncio.sleep(_LAST_CONNECTIONS)
 
     async def _drain_handlers(self, grace: float) -> bool:
         """Wait for all that runs, on every transport; tell whether all has ended."""
@@ -201,7 +215,7 @@ class Server:
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[answering_errors(self._access.admit)])
-        app.on_response_prepare.extend((add_headers, answers.begin))
+        app.on_response_prepare.extend((add_headers, self._part, answers.begin))
         if self._class_api is not None:
             app.on_response_prepare.append(self._class_api.keep_alive)
         api = self._class_api or HttpApi(
@@ -225,6 +239,12 @@ class Server:
         if self._origins.some_are_allowed:
             allow_origins(app, self._origins)
         return app
+
+    async def _part(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Have clients of a replica that drains use their connections no more (RFC 9112 §9.6)."""
+        if self._draining and response.status != 101:
+            response.force_close()
+            response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided already
 
     def _raw_endpoint(self, served: Served) -> RawEndpoint | None:
         handler = served.serve_socket if isinstance(served, Agent) else served.handle_websocket

@@ -611,3 +611,38 @@ async def test_header_fields_have_room_for_16_kib_each(
         peer.request(line, *fields)
         async with asyncio.timeout(PATIENCE):
             assert int((await peer.reader.readline()).split()[1]) == status
+
+
+# --- the end, as gateways see it --------------------------------------------------------------
+
+
+async def ask_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Send two requests, one after the other, and return all that comes."""
+    writer.write(b"GET /readiness HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+    async with asyncio.timeout(PATIENCE):
+        answers = await reader.read()
+    writer.close()
+    return answers
+
+
+async def test_while_it_ends_it_accepts_no_connection_and_answers_on_those_there_are(
+    serve: Serve,
+) -> None:
+    agent, ending, go_on = Agent(), asyncio.Event(), asyncio.Event()
+
+    @agent.shutdown_handler
+    async def stop() -> None:
+        ending.set()
+        await go_on.wait()
+
+    server = await serve(agent)
+    streams = await asyncio.open_connection("127.0.0.1", server.port)
+    draining = asyncio.create_task(server.server.drain())
+    await ending.wait()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
+    answers = await ask_twice(*streams)
+    assert answers.startswith(b"HTTP/1.1 503 ")
+    assert answers.count(b"HTTP/1.1") == answers.count(b"Connection: close\r\n") == 1
+    go_on.set()
+    await draining
