@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -49,7 +49,7 @@ class Caller:
         self.errors: list[Any] = []
         self.reconnects = 0
         self.refusals = 0
-        """Invokes that crossed the notice of a shutdown, or met a 503, and were sent again."""
+        """Invokes that crossed the end of a replica in whatever way, and were sent again."""
         self.stopping = False
         self.site = site
         self._news = asyncio.Event()
@@ -159,7 +159,7 @@ class EventCaller(Caller):
 
     async def _read(self, answer: aiohttp.ClientResponse) -> None:
         if answer.status != 200:
-            return self.fail((answer.status, await answer.text()))
+            return await self._cope(answer.status, await answer.text(), answer.headers)
         self.stream.is_known = True
         async for event, data in events(answer):
             match event:
@@ -170,6 +170,18 @@ class EventCaller(Caller):
                 case _:
                     return self.fail((event, data))
         return None
+
+    async def _cope(self, status: int, text: str, headers: Mapping[str, str]) -> None:
+        """See to it that the request is sent again, where that is what it takes."""
+        if status == 503 and "shutting_down" in text:
+            self.refusals += 1
+            await asyncio.sleep(float(headers["Retry-After"]))
+        elif status == 502:  # its connection was cut: whether it runs is told when it is repeated
+            self.refusals += 1
+        elif status == 409 and "already_exists" in text:
+            self.stream.is_known = True
+        else:
+            self.fail((status, text))
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:

@@ -67,7 +67,7 @@ class Nginx(Address):
 
     def _write(self, replicas: Sequence[int], changes: dict[str, str]) -> None:
         site = SITE.read_text()
-        placeholders = re.findall(r"agentws-\d:8088", site)
+        placeholders = dict.fromkeys(re.findall(r"agentws-\d:8088", site))
         addresses = [f"127.0.0.1:{port}" for port in replicas]
         changes = {
             **dict(zip(placeholders, addresses, strict=True)),

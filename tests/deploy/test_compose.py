@@ -50,7 +50,10 @@ def test_a_replica_is_configured_rightly(name: str) -> None:
 def test_the_gateway_knows_the_replicas() -> None:
     config = (ROOT / "deploy/nginx/agentws.conf").read_text()
     port = load(environ={}).settings.server.port
-    assert re.findall(r"server (\S+) max_fails", config) == [f"{name}:{port}" for name in REPLICAS]
+    for upstream in re.findall(r"upstream \w+ {.*?}", config, re.DOTALL):
+        servers = re.findall(r"server (\S+) max_fails=0;", upstream)
+        assert servers == [f"{name}:{port}" for name in REPLICAS]
+    assert set(re.findall(r"http://(\w+);", config)) == set(re.findall(r"upstream (\w+) {", config))
 
 
 def test_the_files_that_it_mounts_are_there() -> None:

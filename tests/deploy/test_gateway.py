@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 import websockets
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Running, Serve
 from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
@@ -52,10 +53,11 @@ class Site:
         self._store = {"url": redis.url}
         self.replicas: list[Running] = []
 
-    async def open(self, **sections: Any) -> None:
+    async def open(self, agent: Agent | None = None, **sections: Any) -> None:
         """Start the replicas."""
         for _ in range(2):
-            self.replicas.append(await self._serve(counting(), store=self._store, **sections))
+            replica = await self._serve(agent or counting(), store=self._store, **sections)
+            self.replicas.append(replica)
 
     def gateway(self, **changes: str) -> Any:
         """Run nginx in front of them, with an idle time-out that is scaled down."""
@@ -255,6 +257,92 @@ def connections_to(port: int) -> int:
         for connection in psutil.net_connections("tcp4")
         if connection.raddr and connection.raddr.port == port
     )
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+def refusing(status: int) -> tuple[Agent, list[str]]:
+    """Return an agent that answers everything with a status, and the list of what it was asked."""
+    agent, asked = Agent(), list[str]()
+
+    @agent.invoke_handler
+    async def invoke(payload: Any, context: InvocationContext) -> None:
+        asked.append("invoke")
+        raise InvocationError("mine", "It is the agent's own", status)
+
+    @agent.get_invocation_handler
+    async def get(context: InvocationContext) -> None:
+        asked.append("get")
+        raise InvocationError("mine", "It is the agent's own", status)
+
+    return agent, asked
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_what_the_agent_answers_is_the_clients_and_runs_once(site: Site, status: int) -> None:
+    agent, asked = refusing(status)
+    await site.open(agent)
+    async with site.gateway() as gateway, aiohttp.ClientSession(gateway.http) as session:
+        headers = {"x-agent-invocation-id": "i"}
+        for method, path in (("POST", "/invocations"), ("GET", "/invocations/i")):
+            async with session.request(method, path, headers=headers) as answer:
+                assert answer.status == status
+                assert (await answer.json())["error"]["code"] == "mine"
+    assert asked == ["invoke", "get"]
+
+
+@asynccontextmanager
+async def draining(replica: Running) -> AsyncIterator[None]:
+    """Let a replica drain, which it does as long as something runs on it."""
+    url, headers = f"{replica.http}/invocations", {"x-agent-invocation-id": "i"}
+    payload = {"count": 2, "pause": 3600}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(url, json=payload) as answer:
+            drain = asyncio.create_task(replica.server.drain())
+            async with session.get(f"{replica.http}/readiness") as probe:
+                assert (await probe.json())["status"] == "draining"
+            yield
+            async with session.post(f"{url}/i/cancel") as cancelled:
+                assert cancelled.status == 200
+            await answer.read()
+        await drain
+
+
+async def test_a_replica_that_drains_is_a_503_after_which_the_other_is_asked(site: Site) -> None:
+    await site.open(server={"shutdown_grace": 3600.0})
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        draining(site.replicas[0]),
+    ):
+        statuses = []
+        for _ in range(8):
+            async with session.post("/invocations", json={"count": 0, "pause": 0}) as answer:
+                statuses.append(answer.status)
+                if answer.status == 503:
+                    assert answer.headers["Retry-After"] == "1"
+                    assert (await answer.json())["error"]["code"] == "shutting_down"
+        assert statuses in ([200, 503] * 4, [503, 200] * 4)
+
+
+async def test_a_handshake_that_a_replica_refuses_is_taken_by_the_other(site: Site) -> None:
+    await site.open(server={"shutdown_grace": 3600.0})
+    async with site.gateway() as gateway, draining(site.replicas[0]):
+        for _ in range(4):
+            async with gateway.connect() as client:
+                assert (await client.ask(action="ping"))["type"] == "pong"
+
+
+async def test_a_replica_that_is_gone_is_passed_over(site: Site) -> None:
+    await site.open()
+    await site.replicas[0].server.drain()
+    async with site.gateway() as gateway, aiohttp.ClientSession(gateway.http) as session:
+        for _ in range(4):
+            async with session.post("/invocations", json={"count": 1, "pause": 0}) as answer:
+                assert answer.status == 200
+            async with gateway.connect() as client:
+                assert (await client.ask(action="ping"))["type"] == "pong"
 
 
 # --- what is absent ---------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def report(callers: list[Caller], took: float) -> None:
         f"\nrolling restart in {took:.1f} s: {len(streams)} streams,"
         f" {sum(len(stream.numbers) for stream in streams)} chunks, all in order;"
         f" {sum(caller.reconnects for caller in sockets)} reconnects of {len(sockets)} sockets,"
-        f" {sum(caller.refusals for caller in sockets)} invokes crossed the notice;"
+        f" {sum(caller.refusals for caller in callers)} invokes were refused and sent again;"
         f" longest pause between two chunks"
         f" {max(stream.longest_pause for stream in streams) * 1000:.0f} ms"
         f" (the agent's own is {PAUSE * 1000:.0f} ms)"
