@@ -2,7 +2,8 @@
 
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -56,35 +57,29 @@ class StartError(click.ClickException):
             click.echo(f"agentws: {sentence}", file=file, err=True)
 
 
-_config_option = click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Configuration file (TOML). Without one, environment and defaults apply.",
+_OPTIONS = (
+    click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Configuration file (TOML). Without one, environment and defaults apply.",
+    ),
+    click.option("--host", metavar="ADDRESS", help="Address to listen on.  [server.host]"),
+    click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]"),
+    click.option(
+        "--handler",
+        metavar="TARGET",
+        help="The agent: package.module:attribute or path/module.py:attribute.  [handler.target]",
+    ),
 )
-
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-def _options(command: _Command) -> _Command:
-    """Give a command the options that change the configuration."""
-    for option in reversed(
-        (
-            _config_option,
-            click.option("--host", metavar="ADDRESS", help="Address to listen on.  [server.host]"),
-            click.option(
-                "--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]"
-            ),
-            click.option(
-                "--handler",
-                metavar="TARGET",
-                help="The agent, as package.module:attribute or path/module.py:attribute."
-                "  [handler.target]",
-            ),
-        )
-    ):
+def _configured(command: _Command) -> _Command:
+    """Give a command the options that make the configuration."""
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -100,7 +95,7 @@ def main() -> None:
 
 
 @main.command()
-@_options
+@_configured
 def serve(file: Path | None, **flags: object) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
@@ -119,7 +114,7 @@ def serve(file: Path | None, **flags: object) -> None:
 
 
 @main.command()
-@_options
+@_configured
 def check(file: Path | None, **flags: object) -> None:
     """Show the configuration in effect and import the handler.
 
@@ -127,16 +122,27 @@ def check(file: Path | None, **flags: object) -> None:
     as ***, and - stands for none. Exits with 2 if the configuration is wrong or the handler
     cannot be imported. What is set and has no effect is told on stderr.
     """
-    from agentws.config import rows
-
     keyed = _keyed(flags)
     loaded = _load_config(file, keyed)
+    from agentws.config import rows
+
     try:
         loaded = _load_config(file, keyed, _load_handler(loaded.settings).daemon_settings)
     finally:
         _print(list(rows(loaded)))
         for sentence in loaded.warnings:
             click.echo(f"agentws: warning: {sentence}", err=True)
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    from agentws.requirements import PackageError, needed
+
+    try:
+        with needed():
+            yield
+    except PackageError as error:
+        raise StartError(str(error)) from error
 
 
 def _keyed(flags: Mapping[str, object]) -> Mapping[str, object]:
@@ -155,8 +161,8 @@ def _serve(file: Path | None, flags: Mapping[str, object], signals: Signals) -> 
 def _load_config(
     file: Path | None, flags: Mapping[str, object], program: Mapping[str, object] | None = None
 ) -> "Loaded":
-    from agentws.config import ConfigError, load
-
+    with _needed():
+        from agentws.config import ConfigError, load
     try:
         return load(file, flags=flags, program=program or {})
     except ConfigError as error:
@@ -175,8 +181,8 @@ def _load_handler(settings: "Settings") -> "Served":
 
 
 def _run(loaded: "Loaded", served: "Served", signals: Signals) -> int:
-    from agentws.daemon import START_ERRORS, run
-
+    with _needed():
+        from agentws.daemon import START_ERRORS, run
     try:
         return run(loaded.settings, served, signals, loaded.warnings)
     except START_ERRORS as error:

@@ -61,13 +61,22 @@ class InvocationWSAgentServerHost(Agent):
         leave(code)
 
     def _serve(self, flags: Mapping[str, object], signals: Signals) -> int:
-        from agentws.config import ConfigError, load
-        from agentws.daemon import START_ERRORS, run
+        from agentws.requirements import PackageError, needed
 
+        try:
+            with needed():
+                from agentws.config import ConfigError, load
+                from agentws.daemon import START_ERRORS, run
+        except PackageError as error:
+            return _refuse(error)
         try:
             loaded = load(flags=flags, program=self.daemon_settings)
             return run(loaded.settings, self, signals, loaded.warnings)
         except (ConfigError, *START_ERRORS) as error:
-            for sentence in str(error).splitlines():
-                print(f"agentws: {sentence}", file=sys.stderr)  # noqa: T201 - the start-up error
-            return 2
+            return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    for sentence in str(error).splitlines():
+        print(f"agentws: {sentence}", file=sys.stderr)  # noqa: T201 - the start-up error
+    return 2

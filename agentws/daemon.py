@@ -16,6 +16,7 @@ from typing import Any, Final
 from agentws import logs
 from agentws.handler import Served
 from agentws.process import Signals, threads_are_left
+from agentws.requirements import PackageError
 from agentws.server import BindError, Server, StartupError, StoreError
 from agentws.settings import EventLoop, Settings
 from agentws.stalls import StallWatch
@@ -28,7 +29,7 @@ class EventLoopError(Exception):
     """The event loop is not there; the text is one sentence that says so."""
 
 
-START_ERRORS: Final = (BindError, EventLoopError, StoreError, TelemetryError)
+START_ERRORS: Final = (BindError, EventLoopError, PackageError, StoreError, TelemetryError)
 """What `run` raises where the daemon cannot start as told; their texts are one sentence each."""
 
 _LAST_TASKS: Final = 0.2

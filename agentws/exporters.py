@@ -51,6 +51,7 @@ from agentws.export_queue import ExportQueue, Limits, exporting, is_exporting
 from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
 from agentws.logs import InvocationFilter
 from agentws.otel_variables import Signal, exports
+from agentws.requirements import PackageError, needed
 from agentws.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
 
@@ -89,7 +90,7 @@ class Backend(Struct, frozen=True):
 def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemetry:
     """Export to what is configured from now on, the agent's own spans, metrics and log lines too.
 
-    Raises `TelemetryError` when the configuration is not accepted.
+    Raises `TelemetryError` when the configuration is not accepted, and `PackageError`.
     """
     backends = []
     resource = _resource(agent)
@@ -99,7 +100,7 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
         if settings.otlp_endpoint:
             backends.append(_collector(settings.otlp_endpoint))
         return Exporting(backends, resource, _sampler(settings), agent)
-    except TelemetryError:
+    except (TelemetryError, PackageError):
         raise
     except Exception as error:
         raise TelemetryError(f"telemetry is wrongly configured: {_plain(str(error))}") from error
@@ -286,12 +287,12 @@ def _plain(text: str) -> str:
 
 def _application_insights(connection_string: str) -> Backend:
     environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
-    from azure.monitor.opentelemetry.exporter import (
-        AzureMonitorLogExporter,
-        AzureMonitorMetricExporter,
-        AzureMonitorTraceExporter,
-    )
-
+    with needed():
+        from azure.monitor.opentelemetry.exporter import (
+            AzureMonitorLogExporter,
+            AzureMonitorMetricExporter,
+            AzureMonitorTraceExporter,
+        )
     options: dict[str, Any] = {
         # The path is put behind the endpoint with a slash of its own.
         "connection_string": re.sub("/+(?=;|$)", "", connection_string.rstrip("; ")),

@@ -22,6 +22,7 @@ from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
 from agentws.origins import Origins
 from agentws.raw_ws import RawEndpoint
+from agentws.requirements import PackageError, needed
 from agentws.routing import serve_routes
 from agentws.service_api import PROBES, ServiceApi
 from agentws.settings import Settings
@@ -293,9 +294,10 @@ def _make_store(settings: Settings) -> Store:
     if settings.store.url == "memory://":
         return MemoryStore(retention=kept.retention, max_retained=kept.max_retained)
     try:
-        from agentws.stores.redis import RedisStore
-    except ModuleNotFoundError as error:
-        raise StoreError("store.url needs a package more: install agentws[redis]") from error
+        with needed():
+            from agentws.stores.redis import RedisStore
+    except PackageError as error:
+        raise StoreError(f"store.url needs agentws[redis]: {error}") from error
     return RedisStore(
         settings.store.url,
         lease=settings.store.lease,
@@ -309,8 +311,8 @@ def _make_store(settings: Settings) -> Store:
 def _telemetry(settings: Settings) -> Telemetry:
     """Return what the settings ask for, else what the agent's module has set up, else silence."""
     if settings.telemetry.connection_string or settings.telemetry.otlp_endpoint:
-        from agentws.exporters import start  # which takes over half a second
-
+        with needed():
+            from agentws.exporters import start  # which takes over half a second
         return start(settings.telemetry, settings.agent)
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return Telemetry()

@@ -11,6 +11,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from agentws.requirements import needed
+
 if TYPE_CHECKING:
     from jwt import PyJWK
 
@@ -49,8 +51,8 @@ class SigningKeys:
     """
 
     def __init__(self, url: str) -> None:
-        from jwt import PyJWKClient
-
+        with needed():
+            from jwt import PyJWKClient
         self._client = PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_PATIENCE)
         self._thread = ThreadPoolExecutor(1, "agentws-keys")
         self._keys: dict[str, PyJWK] = {}
