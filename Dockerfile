@@ -30,6 +30,11 @@ LABEL org.opencontainers.image.title="agentws" \
       org.opencontainers.image.description="Serves an AI agent over WebSocket and HTTP" \
       org.opencontainers.image.licenses="MIT"
 
+# Process 1 has to reap what an agent's programs leave behind, and to pass on signals.
+RUN apt-get update && \
+    apt-get install --yes --no-install-recommends "tini=0.19.*" && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+
 COPY --from=build /opt/agentws /opt/agentws
 
 # All that is written is the log, on stdout: the root file system may be read-only.
@@ -44,5 +49,6 @@ USER 65532:65532
 EXPOSE 8088
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python3", "-I", "/opt/agentws/healthcheck.py"]
-ENTRYPOINT ["agentws"]
+# -s: it reaps as well where another init is process 1 (docker run --init).
+ENTRYPOINT ["tini", "-s", "--", "agentws"]
 CMD ["serve"]

@@ -142,7 +142,7 @@ class Builder:
             tree = self._folder / "debian"
             packages = "--include=ca-certificates,python3,python3-venv"
             self._run("debootstrap", "--variant=minbase", packages, "bookworm", str(tree))
-            self._run("tar", "-C", str(tree), "-cf", f"{base}.part", "--exclude=./var/cache", ".")
+            self._run("tar", "-C", str(tree), "-cf", f"{base}.part", "--exclude=*.deb", ".")
             shutil.rmtree(tree)
             Path(f"{base}.part").rename(base)
         container = self._buildah("from", "scratch")

@@ -44,6 +44,7 @@ def test_a_replica_is_configured_rightly(name: str) -> None:
     assert settings.store.url == "redis://redis:6379"
     assert settings.telemetry.otlp_endpoint.startswith("http://collector:")
     takes = settings.server.shutdown_grace + CANCEL_TIME + CLOSING_TIME
+    assert replica["init"] is True
     assert int(replica["stop_grace_period"].removesuffix("s")) > takes
 
 

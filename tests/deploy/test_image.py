@@ -30,6 +30,30 @@ async def agent(payload, context):
     await asyncio.Event().wait()
 """
 
+LEAVING_AGENT = """\
+import asyncio
+from pathlib import Path
+
+async def agent(payload, context):
+    if payload != "zombies":  # a program whose child outlives it, for a moment
+        program = await asyncio.create_subprocess_shell("sleep 0.1 & exit 0")
+        return await program.wait()
+    zombies = ["?"]
+    async with asyncio.timeout(5):
+        while zombies:
+            await asyncio.sleep(0.05)
+            stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
+            zombies = [stat for stat in stats if ") Z " in stat or "(sleep)" in stat]
+    return zombies
+"""
+
+SLOW_IMPORT = """\
+import time
+
+print('{"message": "importing"}', flush=True)
+time.sleep(600)
+"""
+
 DOCKERFILE = """\
 FROM localhost/agentws
 USER root
@@ -58,7 +82,7 @@ def python(builder: Builder) -> str:
     need("debootstrap")
     cache = ROOT / ".image"
     cache.mkdir(exist_ok=True)
-    builder.make_python(cache / "python.tar")
+    builder.make_python(cache / "debian.tar")
     return PYTHON
 
 
@@ -152,6 +176,39 @@ async def test_it_runs_as_a_user_without_rights(start: Start, image: Image) -> N
     assert set(status["Gid"]) == {"65532"}
     assert status["NSpid"][-1] == "1"
     assert int(status["CapEff"][0], 16) == 0
+
+
+async def test_what_its_programs_leave_behind_is_reaped(
+    start: Start, builder: Builder, image: Image, tmp_path: Path
+) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING_AGENT)
+    (tmp_path / "Dockerfile").write_text(
+        "FROM localhost/agentws\nCOPY leaving.py /agent/\n"
+        "ENV AGENTWS_HANDLER__TARGET=leaving:agent\n"
+    )
+    container = await (
+        await start(builder.build(tmp_path, "leaving"), PORT=free_port())
+    ).listening()
+    async with container.connect() as client:
+        for _ in range(5):
+            assert (await client.ask(action="invoke"))["payload"] == 0
+        assert (await client.ask(action="invoke", payload="zombies"))["payload"] == []
+    container.send(signal.SIGTERM)
+    assert await container.exit_code() == 0
+
+
+async def test_a_signal_while_the_agent_is_imported_ends_it_with_0(
+    start: Start, builder: Builder, image: Image, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_IMPORT)
+    (tmp_path / "Dockerfile").write_text(
+        "FROM localhost/agentws\nCOPY slow.py /agent/\nENV AGENTWS_HANDLER__TARGET=slow:agent\n"
+    )
+    container = await start(builder.build(tmp_path, "importing"), PORT=free_port())
+    await container.line(message="importing")
+    container.send(signal.SIGTERM)
+    assert await container.exit_code() == 0
+    assert await container.complaints() == ""
 
 
 async def test_an_agent_is_added_by_a_dockerfile_of_its_own(
