@@ -45,6 +45,7 @@ bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, with Redis in trouble, was lost
 	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS)
+	$(BIN)/pytest -q -m hypothesis --hypothesis-profile=soak
 
 release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist

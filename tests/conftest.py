@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hypothesis
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
@@ -17,6 +18,11 @@ from agentws.settings import Settings
 from tests.redis_server import RedisServer, running_redis
 
 pytest_plugins = ["tests.primary", "tests.processes", "tests.replicas"]
+
+# Tests find the same each time; what chance finds is the soak's (`--hypothesis-profile=soak`).
+hypothesis.settings.register_profile("test", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("soak", derandomize=False, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("test")
 
 Frame = dict[str, Any]
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
+import random
 import re
 import socket
 import struct
@@ -561,11 +561,16 @@ async def test_a_slow_reader_that_keeps_reading_is_not_aborted(
     assert await ending_of(log_lines) == {"close_code": 1006}
 
 
+def noise_of(size: int) -> str:
+    """Return a text that cannot be compressed, the same each time."""
+    return random.Random(size).randbytes(size).hex()
+
+
 @pytest.mark.parametrize("compression", [False, True])
 async def test_a_send_that_a_slow_client_blocks_is_given_up(
     serve: Serve, log_lines: LogLines, compression: bool
 ) -> None:
-    noise = os.urandom(8 * MIB).hex()
+    noise = noise_of(8 * MIB)
 
     async def invoke(payload: Any, context: InvocationContext) -> str:
         return noise
@@ -685,7 +690,12 @@ async def test_compression_is_offered_only_where_it_is_set(serve: Serve) -> None
         async with server.connect(compression="deflate") as client:
             negotiated = "Sec-WebSocket-Extensions" in handshake_of(client)
             assert negotiated == offered
-            for payload in ("short", "long" * 100_000, os.urandom(50_000).hex(), ""):
+            for payload in (
+                "short",
+                "long" * 100_000,
+                noise_of(50_000),
+                "",
+            ):
                 assert (await client.ask(action="invoke", payload=payload))["payload"] == payload
 
 

@@ -270,6 +270,7 @@ RIGHT, WRONG = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode
     [(*operation, RIGHT) for operation in OPERATIONS]
     + [(*operation, WRONG) for operation in OPERATIONS if "{" in operation[0]],
 )
+@pytest.mark.hypothesis
 def test_answers_are_as_described(
     port: int, path: str, method: str, mode: schemathesis.GenerationMode
 ) -> None:
