@@ -184,7 +184,7 @@ def _run(loaded: "Loaded", served: "Served", signals: Signals) -> int:
     with _needed():
         from agentws.daemon import START_ERRORS, run
     try:
-        return run(loaded.settings, served, signals, loaded.warnings)
+        return run(loaded, served, signals)
     except START_ERRORS as error:
         raise StartError(str(error)) from error
 

@@ -71,7 +71,7 @@ class InvocationWSAgentServerHost(Agent):
             return _refuse(error)
         try:
             loaded = load(flags=flags, program=self.daemon_settings)
-            return run(loaded.settings, self, signals, loaded.warnings)
+            return run(loaded, self, signals)
         except (ConfigError, *START_ERRORS) as error:
             return _refuse(error)
 

@@ -68,6 +68,12 @@ class Loaded:
     origins: Mapping[str, str]
     warnings: Sequence[str] = ()
     """What was set and has no effect, a sentence each."""
+    file: Path | None = None
+    """Where they were read from, among other places."""
+
+    def differing(self) -> dict[str, str]:
+        """Return what differs from the defaults, by dotted key, as text without secrets."""
+        return {key: value for key, value, origin in rows(self) if origin != "default"}
 
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
@@ -116,7 +122,7 @@ def load(
     if settings is None or problems:
         raise ConfigError("\n".join(problems.values())) from None
     warnings = (*_unread(environ), *_idle(settings, origins), *otel_variables.warnings(environ))
-    return Loaded(settings, origins, warnings)
+    return Loaded(settings, origins, warnings, file)
 
 
 Problems = dict[str, str]

@@ -8,17 +8,18 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
 from agentws import logs
+from agentws.config import Loaded
 from agentws.handler import Served
 from agentws.process import Signals, threads_are_left
 from agentws.requirements import PackageError
 from agentws.server import BindError, Server, StartupError, StoreError
-from agentws.settings import EventLoop, Settings
+from agentws.settings import EventLoop
 from agentws.stalls import StallWatch
 from agentws.telemetry import TelemetryError
 
@@ -39,19 +40,18 @@ _LAST_LINES: Final = 0.5
 """Seconds that whoever reads the log has for the rest of it."""
 
 
-def run(settings: Settings, served: Served, signals: Signals, warnings: Sequence[str] = ()) -> int:
+def run(loaded: Loaded, served: Served, signals: Signals) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
-
-    `warnings` are told in the log, where who operates the daemon looks.
 
     Raises `START_ERRORS`. The process ends at once, with the proper code, when a handler holds on
     to it.
     """
-    log = logs.configure(settings.server.log_level, settings.server.log_format)
-    for sentence in warnings:
+    server = loaded.settings.server
+    log = logs.configure(server.log_level, server.log_format)
+    for sentence in loaded.warnings:  # here, too, as whoever operates the daemon looks here
         _logger.warning("%s", sentence)
     try:
-        code, all_ended = _run(settings, served, signals)
+        code, all_ended = _run(loaded, served, signals)
     finally:
         is_written = log.close(_LAST_LINES)
     if not (all_ended and is_written):
@@ -60,20 +60,21 @@ def run(settings: Settings, served: Served, signals: Signals, warnings: Sequence
     return code
 
 
-def _run(settings: Settings, served: Served, signals: Signals) -> tuple[int, bool]:
+def _run(loaded: Loaded, served: Served, signals: Signals) -> tuple[int, bool]:
     """Serve, and return the exit code, and whether the process can end in the ordinary way."""
     _raise_file_limit()
-    loop = _new_event_loop(settings.server.event_loop)
+    loop = _new_event_loop(loaded.settings.server.event_loop)
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
     signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
-    code = _run_to_the_end(loop, _serve(settings, served, stop))
+    code = _run_to_the_end(loop, _serve(loaded, served, stop))
     return code, _wind_up(loop)
 
 
-async def _serve(settings: Settings, served: Served, stop: asyncio.Event) -> int:
+async def _serve(loaded: Loaded, served: Served, stop: asyncio.Event) -> int:
     """Start, wait for the signal, drain."""
-    server = Server(settings, served)
+    origin = {"config_file": str(loaded.file or ""), "settings": loaded.differing()}
+    server = Server(loaded.settings, served, origin)
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from msgspec import Struct
 from opentelemetry.context import Context, attach
@@ -305,6 +305,14 @@ class Invocation:
         return Outcome("failed", error=error)
 
 
+class Ends(NamedTuple):
+    """How many invocations ended during a drain, and how."""
+
+    ended: int = 0
+    cancelled: int = 0
+    given_up: int = 0
+
+
 class InvocationTable:
     """All invocations of this daemon, by id: invoke, get, cancel, attach; and drain."""
 
@@ -329,6 +337,8 @@ class InvocationTable:
         self._settings = settings
         self._live: dict[str, Invocation] = {}
         self._errands: set[asyncio.Task[bytes]] = set()
+        self.ends = Ends()
+        """What has become of those that ran when the drain began."""
         self._emptied: asyncio.Future[None] | None = None
         self._draining = False
         self._new_id = IdSource()
@@ -520,7 +530,9 @@ class InvocationTable:
         after `patience` seconds, and its task goes on.
         """
         self._draining = True
+        running = len(self._live)
         await self._settle(grace)
+        late = len(self._live)
         reason = InvocationError("shutting_down", "The server is shutting down")
         for invocation in list(self._live.values()):
             invocation.stop(reason)
@@ -528,6 +540,7 @@ class InvocationTable:
             errand.cancel()
         await self._settle(patience)
         stuck = list(self._live.values())
+        self.ends = Ends(running - late, late - len(stuck), len(stuck))
         for invocation in stuck:
             self._give_up(invocation, reason)
         with contextlib.suppress(TimeoutError):

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import platform
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from opentelemetry import metrics, trace
 
-from agentws import answers
+from agentws import __version__, answers
 from agentws.access_log import AccessLogger, ServerLogger
 from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
@@ -25,7 +27,7 @@ from agentws.raw_ws import RawEndpoint
 from agentws.requirements import PackageError, needed
 from agentws.routing import serve_routes
 from agentws.service_api import PROBES, ServiceApi
-from agentws.settings import Settings
+from agentws.settings import Settings, without_credentials
 from agentws.stores import Store
 from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
 from agentws.stores.memory import MemoryStore
@@ -71,9 +73,18 @@ class StartupError(Exception):
 class Server:
     """One daemon, serving one agent; to be made inside the event loop that it will run in."""
 
-    def __init__(self, settings: Settings, served: Served) -> None:
-        """Put the parts together. Raises `TelemetryError` for wrong settings of telemetry."""
+    def __init__(
+        self,
+        settings: Settings,
+        served: Served,
+        origin: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """Put the parts together; `origin` is what the log should tell of where settings came from.
+
+        Raises `TelemetryError` for wrong settings of telemetry.
+        """
         self._settings = settings
+        self._origin = origin
         self._draining = False
         self._agent = (
             served if isinstance(served, Agent) else Agent(subprotocols=served.subprotocols)
@@ -158,9 +169,23 @@ class Server:
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
-        host = self._settings.server.host or "*"
-        extra = {"host": host, "port": self.port}
-        _logger.info("Listening on %s port %d", host, self.port, extra=extra)
+        self._tell_start()
+
+    def _tell_start(self) -> None:
+        """Write the line of the start: what runs here, and with what."""
+        settings = self._settings
+        host = settings.server.host or "*"
+        fields = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "host": host,
+            "port": self.port,
+            "handler": settings.handler.target or "the built-in echo",
+            "store": without_credentials(settings.store.url),
+            "replica": self._store.replica,
+            **self._origin,
+        }
+        _logger.info("Listening on %s port %d", host, self.port, extra=fields)
 
     async def drain(self) -> bool:
         """End well (§8): refuse new work, let the old finish, close. Tell whether all has ended.
@@ -186,6 +211,12 @@ class Server:
         _tell_failures(task.exception() for task in done if not task.cancelled())
         await self._runner.cleanup()
         self._access.close()
+        ends = self._table.ends
+        _logger.info(
+            "Shut down: %d invocations ended, %d were cancelled, %d were given up",
+            *ends,
+            extra=ends._asdict(),
+        )
         elapsed = asyncio.get_running_loop().time() - closing_since
         await self._telemetry.close(CLOSING_TIME - elapsed)
         return all_ended and not late

@@ -25,7 +25,8 @@ def _stars(secret: object) -> str:
     return "***" if secret else ""
 
 
-def _without_credentials(url: str) -> str:
+def without_credentials(url: str) -> str:
+    """Return a URL that may be shown, without user, password and query."""
     # Up to the last "@", because a password may hold a "/" or "@" that nobody escaped.
     bare = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.I | re.S)
     return re.sub(r"\?.+", "?***", bare, flags=re.S)
@@ -292,7 +293,7 @@ class StoreSettings(Section):
     url: StoreUrl = _option(
         "memory://",
         "memory://, or redis://HOST or rediss://HOST, shared by several replicas.",
-        redact=_without_credentials,
+        redact=without_credentials,
     )
     lease: SomeSeconds = _option(15.0, "Seconds until a silent replica's invocations are lost.")
 
@@ -308,7 +309,7 @@ class AuthSettings(Section):
     jwt_issuer: str = _option("", "Issuer of tokens; needs jwt_audience and jwks_url.")
     jwt_audience: str = _option("", "Audience that tokens are made out to.")
     jwks_url: HttpUrl = _option(
-        "", "URL of the keys that tokens are signed with.", redact=_without_credentials
+        "", "URL of the keys that tokens are signed with.", redact=without_credentials
     )
     query_parameter: str = _option(
         "", "Query parameter in which browsers may send key or token on a handshake."
@@ -332,7 +333,7 @@ class TelemetrySettings(Section):
         "",
         "Base URL of an OpenTelemetry collector.",
         platform="OTEL_EXPORTER_OTLP_ENDPOINT",
-        redact=_without_credentials,
+        redact=without_credentials,
     )
     sampling_ratio: Ratio = _option(1.0, "Share of traces that are kept, 0 to 1.")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import platform
 import re
 import signal
 import socket
@@ -11,9 +12,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from agentws import __version__
 from tests.deploy.programs import need
 from tests.processes import PATIENCE, Daemon, Start
-from tests.redis_server import free_port
+from tests.redis_server import free_port, running_redis
 
 SOON = 3.0
 """Seconds within which something happens "at once", the end of a process included."""
@@ -653,6 +655,43 @@ async def test_a_second_signal_during_a_start_that_blocks_ends_it(start: Start) 
     async with asyncio.timeout(SOON):
         await daemon.insist(signal.SIGTERM)
     assert await daemon.exit_code() == 143
+
+
+async def test_the_log_tells_what_starts_and_with_what(start: Start) -> None:
+    with running_redis("--requirepass", "hunter2") as redis:
+        url = f"redis://:hunter2@127.0.0.1:{redis.port}/0"
+        daemon = await start(ECHO, store__url=url, invocations__max_running=7)
+        line = await daemon.line(logger="agentws.server")
+    assert (line["version"], line["python"]) == (__version__, platform.python_version())
+    assert (line["handler"], line["config_file"]) == ("agent:agent", "")
+    assert line["store"] == f"redis://***@127.0.0.1:{redis.port}/0"
+    assert len(line["replica"]) == 36
+    assert line["settings"].items() >= {"invocations.max_running": "7"}.items()
+    assert "invocations.max_retained" not in line["settings"]
+    assert "hunter2" not in str(line)
+
+
+async def test_the_log_tells_what_has_become_of_invocations_at_the_end(start: Start) -> None:
+    source = """
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            try:
+                await asyncio.sleep(payload["seconds"])
+            except asyncio.CancelledError:
+                if payload["obeys"]:
+                    raise
+                await asyncio.sleep(600)
+    """
+    options = {"server__shutdown_grace": 1, "invocations__cancel_grace": 0.2}
+    daemon = await (await start(source, **options)).listening()
+    async with daemon.connect() as client:
+        for seconds, obeys in ((0.5, True), (600, True), (600, True), (600, False)):
+            payload = {"seconds": seconds, "obeys": obeys}
+            await client.send(action="invoke", payload=payload, background=True)
+            await client.until(type="accepted")
+        daemon.send(signal.SIGTERM)
+        line = await daemon.line(given_up=1)
+    assert (line["ended"], line["cancelled"], line["level"]) == (1, 2, "INFO")
 
 
 async def test_probes_answer_while_it_runs(start: Start) -> None:

@@ -39,6 +39,10 @@ class Store(Protocol):
     """
 
     @property
+    def replica(self) -> str:
+        """What this replica is called among those that share the store; empty if none can."""
+
+    @property
     def available(self) -> bool:
         """Whether new invocations can be taken on."""
 

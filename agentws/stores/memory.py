@@ -39,6 +39,11 @@ class MemoryStore:
         return len(self._entries)
 
     @property
+    def replica(self) -> str:
+        """See `Store.replica`."""
+        return ""
+
+    @property
     def available(self) -> bool:
         """See `Store.available`."""
         return True

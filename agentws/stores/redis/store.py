@@ -80,6 +80,11 @@ class RedisStore:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
+    def replica(self) -> str:
+        """See `Store.replica`."""
+        return self._terms.replica
+
+    @property
     def available(self) -> bool:
         """See `Store.available`."""
         return self._link.up
