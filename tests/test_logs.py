@@ -162,9 +162,9 @@ def test_no_control_character_reaches_the_log(
             LOGGER.info("It failed", exc_info=ValueError(text), stack_info=True)
         case _:
             LOGGER.info("m", extra={"said": text, "odd": {1, text} if "odd" in place else None})
-    written = capsys.readouterr().out
-    assert not set(UNPRINTABLE) - {"\n"} & set(written)
-    first, *rest = written.removesuffix("\n").split("\n")
+    log = written(capsys)
+    assert not set(UNPRINTABLE) - {"\n"} & set(log)
+    first, *rest = log.removesuffix("\n").split("\n")
     assert all(line.startswith("  ") for line in rest)
     assert not rest or (line_format, place) == ("text", "exception")
     if line_format == "json" and "field" in place:
@@ -174,7 +174,7 @@ def test_no_control_character_reaches_the_log(
 def test_text_shows_what_was_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "text")
     LOGGER.info("a\n12:00:00 INFO b\x1b[2J\x9b")
-    assert capsys.readouterr().out.endswith(r": a\n12:00:00 INFO b\x1b[2J\x9b" + "\n")
+    assert written(capsys).endswith(r": a\n12:00:00 INFO b\x1b[2J\x9b" + "\n")
 
 
 def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
