@@ -60,9 +60,11 @@ class Servers:
     def daemon(self, handler: str, **environment: str) -> contextlib.AbstractContextManager[Server]:
         """Run the daemon with a handler, given as `module:attribute`, and else its defaults.
 
-        What else is to be set, `environment` says.
+        What else is to be set, `environment` says. It logs no requests and no invocations, as what
+        it is compared with does not either.
         """
-        return self._running("agentws", "serve", "--handler", handler, **environment)
+        quiet = {f"AGENTWS_SERVER__{name}_LOG": "false" for name in ("ACCESS", "INVOCATION")}
+        return self._running("agentws", "serve", "--handler", handler, **{**quiet, **environment})
 
     def bare(self) -> contextlib.AbstractContextManager[Server]:
         """Run the server that ours is compared with."""

@@ -38,7 +38,13 @@ _MOST_GROWTH: Final = 0.15
 """By how much memory may differ, as a share: what was used is not all given back to the system."""
 
 _SETTINGS: Final[dict[str, Any]] = {
-    "server": {"host": "127.0.0.1", "port": 0, "shutdown_grace": 0, "access_log": False},
+    "server": {
+        "host": "127.0.0.1",
+        "port": 0,
+        "shutdown_grace": 0,
+        "access_log": False,
+        "invocation_log": False,
+    },
     "websocket": {"send_timeout": 1, "heartbeat": 2},
     "invocations": {"retention": 1, "disconnect_grace": 0.5, "replay_bytes": 64 * 1024},
 }
