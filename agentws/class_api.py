@@ -20,7 +20,7 @@ from agentws.handshake import (
     path_invocation_id,
 )
 from agentws.own_task import run_apart
-from agentws.protocol import InvocationError, new_id
+from agentws.protocol import InvocationError, new_id, shutting_down
 from agentws.sse import SilenceBreaker, needs_comments
 from agentws.telemetry import Action, Telemetry
 
@@ -68,7 +68,7 @@ class ClassApi:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer an invoke. Raises `shutting_down` during a drain."""
         if self._draining:
-            raise InvocationError("shutting_down", "The server is shutting down")
+            raise shutting_down()
         request[INVOCATION_ID] = header_invocation_id(request) or new_id()
         caller, context = self._read(request, request[INVOCATION_ID])
         request[SESSION_ID] = context.session_id

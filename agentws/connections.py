@@ -16,7 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
 from agentws.metrics import Metrics
-from agentws.protocol import Farewell, InvocationError
+from agentws.protocol import Farewell, PlatformError, shutting_down
 
 _logger: Final = logging.getLogger("agentws.connection")
 
@@ -470,12 +470,12 @@ class ConnectionRegistry:
     def place(self) -> "Place":
         """Take a place for a socket that is about to be accepted, to be given back by `with`.
 
-        Raises `InvocationError` (`shutting_down`, `too_many_connections`).
+        Raises `PlatformError` (`shutting_down`, `too_many_connections`).
         """
         if self._draining:
-            raise InvocationError("shutting_down", "The server is shutting down")
+            raise shutting_down()
         if self._places_taken >= self._max_connections:
-            raise InvocationError(
+            raise PlatformError(
                 "too_many_connections",
                 f"The server holds its limit of {self._max_connections} connections",
             )

@@ -48,6 +48,7 @@ from agentws.protocol import (
     InvocationError,
     Invoke,
     Ping,
+    PlatformError,
     Pong,
     Result,
     ServerPing,
@@ -267,7 +268,7 @@ class FramedSocket:
 
     def _start(self, frame: Question) -> None:
         if self._has_many_actions:
-            reason = InvocationError("too_many_invocations", "Too many actions wait for an answer")
+            reason = PlatformError("too_many_invocations", "Too many actions wait for an answer")
             self._refuse(frame, reason)
         else:
             self._own(self._see_through(frame, self._ask_table(frame)))

@@ -19,9 +19,11 @@ from agentws.protocol import (
     IdSource,
     InvocationError,
     OnDisconnect,
+    PlatformError,
     Record,
     encode,
     internal_error,
+    shutting_down,
 )
 from agentws.settings import InvocationsSettings
 from agentws.stores import Log, Outcome, Snapshot, Store, already_exists
@@ -190,8 +192,8 @@ class Invocation:
             "duration_ms": round(((record.finished_at or 0.0) - record.created_at) * 1000),
             "chunks": self.log.last,
         }
-        if record.error_code is not None:
-            fields["error_code"] = record.error_code
+        if record.failure is not None:
+            fields["error_code"] = record.failure.code
         if self._stop is not None:
             fields["reason"] = self._stop.message
         _logger.info("Invocation %s", record.status, extra=fields)
@@ -533,7 +535,7 @@ class InvocationTable:
         running = len(self._live)
         await self._settle(grace)
         late = len(self._live)
-        reason = InvocationError("shutting_down", "The server is shutting down")
+        reason = shutting_down()
         for invocation in list(self._live.values()):
             invocation.stop(reason)
         for errand in self._errands:
@@ -583,16 +585,16 @@ class InvocationTable:
         if self._agent.invoke is None:
             raise InvocationError("not_implemented", "The agent has no invoke handler")
         if self._draining:
-            raise InvocationError("shutting_down", "The server is shutting down")
+            raise shutting_down()
         if invocation_id in self._live:
             raise already_exists()
         if len(self._live) >= self._settings.max_running:
-            raise InvocationError(
+            raise PlatformError(
                 "too_many_invocations",
                 f"The server runs its limit of {self._settings.max_running} invocations",
             )
         if caller.max_running is not None and caller.running >= caller.max_running:
-            raise InvocationError(
+            raise PlatformError(
                 "too_many_invocations",
                 f"This connection runs its limit of {caller.max_running} invocations",
             )

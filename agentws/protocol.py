@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -93,6 +93,9 @@ def trace_id(traceparent: str | None) -> str | None:
 # --- errors (§7) ------------------------------------------------------------------------------
 
 Source = Literal["user", "upstream", "platform"]
+PlatformCode = Literal[
+    "too_many_invocations", "too_many_connections", "shutting_down", "store_unavailable", "lost"
+]
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_json": 400,
@@ -119,14 +122,6 @@ STATUS: Final[Mapping[str, int]] = {
     "timeout": 504,
     "lost": 502,
 }
-_PLATFORM: Final = {
-    "too_many_invocations",
-    "too_many_connections",
-    "shutting_down",
-    "store_unavailable",
-    "lost",
-}
-_UPSTREAM: Final = {"internal_error", "not_implemented", "timeout"}
 _RETRYABLE: Final = {429, 503, 504}
 
 
@@ -147,6 +142,22 @@ class InvocationError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+class PlatformError(InvocationError):
+    """A failure of the daemon's own, or of its backend's.
+
+    An agent may take the same code, and raises an `InvocationError` with it. So the class tells
+    whose fault it is, and the code does not (§7).
+    """
+
+    def __init__(self, code: PlatformCode, message: str) -> None:
+        super().__init__(code, message)
+
+
+def shutting_down() -> PlatformError:
+    """Return the answer to what comes too late, and the reason of what is ended for it."""
+    return PlatformError("shutting_down", "The server is shutting down")
 
 
 def internal_error() -> InvocationError:
@@ -190,17 +201,34 @@ def error_body(error: InvocationError) -> ErrorBody:
 
 def error_source(error: InvocationError) -> Source:
     """Tell whose fault an error is: the caller's, the handler's, or the daemon's (§7)."""
-    if error.code in _PLATFORM:
+    if isinstance(error, PlatformError):
         return "platform"
-    if error.code in _UPSTREAM:
-        return "upstream"
-    is_ours = error.status == STATUS.get(error.code)
-    return "upstream" if error.status >= 500 and not is_ours else "user"
+    return "upstream" if error.status >= 500 else "user"
 
 
 # --- records (§5) -----------------------------------------------------------------------------
 
 Status = Literal["running", "completed", "failed", "cancelled", "lost"]
+
+
+class Failure(Struct, frozen=True, gc=False):
+    """How an invocation failed, as it is kept: the parts of an error."""
+
+    code: str
+    message: str
+    status: int
+    is_platform: bool
+
+    @classmethod
+    def of(cls, error: InvocationError) -> Self:
+        """Return what is to be kept of an error."""
+        return cls(error.code, error.message, error.status, isinstance(error, PlatformError))
+
+    def error(self) -> InvocationError:
+        """Return the error again."""
+        if self.is_platform:
+            return PlatformError(cast(PlatformCode, self.code), self.message)
+        return InvocationError(self.code, self.message, self.status)
 
 
 class Record(Struct, gc=False):
@@ -218,16 +246,12 @@ class Record(Struct, gc=False):
     status: Status = "running"
     finished_at: float | None = None
     result: bytes | None = None
-    error_code: str | None = None
-    error_message: str = ""
-    error_status: int = 500
+    failure: Failure | None = None
 
     @property
     def error(self) -> InvocationError | None:
         """How it failed, None while it runs and when it completed."""
-        if self.error_code is None:
-            return None
-        return InvocationError(self.error_code, self.error_message, self.error_status)
+        return None if self.failure is None else self.failure.error()
 
 
 class _RecordError(Struct):
@@ -256,7 +280,7 @@ class _RecordView(Struct):
 def encode_record(record: Record, stream: StreamState | None) -> bytes:
     """Encode a record as `get_invocation` answers it; what is unknown or null is left out."""
     has_result = record.result is not None and record.result != b"null"
-    error = record.error
+    failure = record.failure
     return encode(
         _RecordView(
             invocation_id=record.invocation_id,
@@ -265,7 +289,7 @@ def encode_record(record: Record, stream: StreamState | None) -> bytes:
             created_at=_utc(record.created_at),
             finished_at=UNSET if record.finished_at is None else _utc(record.finished_at),
             result=Raw(record.result) if record.result is not None and has_result else UNSET,
-            error=UNSET if error is None else _RecordError(error.code, error.message),
+            error=UNSET if failure is None else _RecordError(failure.code, failure.message),
             stream=UNSET if stream is None else stream,
         )
     )

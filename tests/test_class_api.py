@@ -191,6 +191,23 @@ async def test_what_the_agent_says_of_origins_stands(serve: Serve) -> None:
                 assert answer.headers.getall("Access-Control-Allow-Origin") == [told]
 
 
+async def test_what_a_method_raises_is_never_the_platforms(serve: Serve) -> None:
+    class Refusing(SocketOnly):
+        async def handle(
+            self, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            raise InvocationError("shutting_down", "The model")
+
+    server = await serve(Refusing())
+    async with (
+        aiohttp.ClientSession(server.http) as session,
+        session.post("/invocations") as answer,
+    ):
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.headers["x-platform-error-source"] == "upstream"
+        assert (await answer.json())["error"]["source"] == "upstream"
+
+
 async def test_an_http_exception_passes_through(serve: Serve) -> None:
     server = await serve(Everything())
     async with (

@@ -1971,8 +1971,11 @@ async def test_a_get_or_cancel_handler_that_fails_is_an_internal_error(
         ("slow", 504, True, "upstream"),
         ("odd", 599, False, "upstream"),
         ("not_found", None, False, "user"),
-        ("too_many_invocations", None, True, "platform"),
-        ("shutting_down", None, True, "platform"),
+        ("too_many_invocations", None, True, "user"),
+        ("shutting_down", None, True, "upstream"),
+        ("store_unavailable", None, True, "upstream"),
+        ("store_unavailable", 409, False, "user"),
+        ("lost", None, False, "upstream"),
         ("timeout", None, True, "upstream"),
         ("internal_error", None, False, "upstream"),
         ("", None, False, "user"),
@@ -1989,14 +1992,17 @@ async def test_an_invocation_error_reaches_the_client(
     async with server.connect() as client:
         await client.send(action="invoke", invocation_id="i")
         assert (await client.receive())["sequence_number"] == 1
-        assert (await client.receive())["error"] == {
+        error = {
             "code": code,
             "message": "For your eyes",
             "retryable": retryable,
             "source": source,
         }
+        assert (await client.receive())["error"] == error
         record = await record_of(client, "i")
         assert record["error"] == {"code": code, "message": "For your eyes"}
+        await client.send(action="attach_invocation", invocation_id="i", starting_after=1)
+        assert (await client.receive())["error"] == error  # replayed from the record
 
 
 async def test_an_invocation_error_with_half_an_emoji_is_still_told(serve: Serve) -> None:

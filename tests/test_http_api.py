@@ -1316,6 +1316,10 @@ async def test_without_an_invoke_handler_nothing_can_be_invoked(
         (InvocationError("timeout", "The model took too long"), 504, "upstream"),
         (InvocationError("not_found", "No such order", status=422), 422, "user"),
         (InvocationError("cancelled", "By the model"), 409, "user"),
+        (InvocationError("too_many_invocations", "Of the model"), 429, "user"),
+        (InvocationError("shutting_down", "The model"), 503, "upstream"),
+        (InvocationError("store_unavailable", "The model's"), 503, "upstream"),
+        (InvocationError("lost", "The model"), 502, "upstream"),
     ],
     ids=repr,
 )
@@ -1335,6 +1339,26 @@ async def test_an_error_of_the_handlers_own_is_told_with_its_status(
     assert (told["message"], told["source"]) == (error.message, source)
     record = await record_of(server, session, "i")
     assert (record["status"], record["error"]["code"]) == ("failed", error.code)
+    async with session.get(f"{server.http}/invocations/i", headers=SSE) as answer:
+        retryable = status in (429, 503, 504)
+        event = failure(error.code, error.message, source, retryable=retryable)
+        assert await answer.read() == event
+
+
+@pytest.mark.parametrize("path", ["GET /invocations/i", "POST /invocations/i/cancel"])
+async def test_a_handler_that_says_shutting_down_does_not_speak_for_the_daemon(
+    serve: Serve, session: Session, path: str
+) -> None:
+    async def refuse(context: InvocationContext) -> None:
+        raise InvocationError("shutting_down", "The model")
+
+    agent = agent_of(echo)
+    agent.get_invocation_handler(refuse)
+    agent.cancel_invocation_handler(refuse)
+    server = await serve(agent)
+    method, route = path.split()
+    async with session.request(method, server.http + route) as answer:
+        assert (await refusal(answer, 503, "shutting_down"))["source"] == "upstream"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import string
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 import pydantic
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
+import agentws
 from agentws.protocol import (
     CLIENT_FRAMES,
     STATUS,
@@ -27,12 +29,15 @@ from agentws.protocol import (
     CancelInvocation,
     ClientFrame,
     ErrorFrame,
+    Failure,
     GetInvocation,
     GoingAway,
     IdSource,
     InvocationError,
     Invoke,
     Ping,
+    PlatformCode,
+    PlatformError,
     Pong,
     Record,
     ReplayGap,
@@ -53,6 +58,7 @@ from agentws.protocol import (
     given_id,
     is_id,
     new_id,
+    shutting_down,
     trace_id,
 )
 
@@ -912,7 +918,8 @@ def test_the_codes_are_those_of_the_protocol() -> None:
 @pytest.mark.parametrize(("code", "expected"), ERRORS.items())
 def test_an_error_of_the_protocol(code: str, expected: tuple[int, str, bool]) -> None:
     status, source, retryable = expected
-    error = InvocationError(code, "What went wrong")
+    kind: Any = PlatformError if source == "platform" else InvocationError
+    error = kind(code, "What went wrong")
     assert error.status == status
     assert error_source(error) == source
     assert json.loads(encode(error_body(error))) == {
@@ -921,6 +928,20 @@ def test_an_error_of_the_protocol(code: str, expected: tuple[int, str, bool]) ->
         "retryable": retryable,
         "source": source,
     }
+
+
+@pytest.mark.parametrize("code", STATUS)
+def test_what_an_agent_raises_is_never_the_platforms(code: str) -> None:
+    status, _, retryable = ERRORS[code]
+    body = error_body(InvocationError(code, "m"))
+    assert (body.source, body.retryable) == ("upstream" if status >= 500 else "user", retryable)
+
+
+@pytest.mark.parametrize("code", get_args(PlatformCode))
+def test_the_daemon_raises_what_is_the_platforms_as_such(code: str) -> None:
+    as_an_agent = re.compile(rf"""InvocationError\(\s*["']{code}["']""")
+    for module in Path(agentws.__file__).parent.rglob("*.py"):
+        assert as_an_agent.search(module.read_text()) is None, module
 
 
 @pytest.mark.parametrize(
@@ -1040,9 +1061,7 @@ def a_record(**fields: Any) -> Record:
                 a_record(
                     status=status,
                     finished_at=CREATED,
-                    error_code="quota",
-                    error_message="No more",
-                    error_status=429,
+                    failure=Failure("quota", "No more", 429, is_platform=False),
                 ),
                 None,
                 {
@@ -1082,9 +1101,15 @@ def test_times_are_rfc_3339_in_utc(seconds: float) -> None:
 
 def test_a_record_knows_its_error() -> None:
     assert a_record().error is None
-    error = a_record(status="failed", error_code="quota", error_message="m", error_status=429).error
-    assert error is not None
-    assert (error.code, error.message, error.status) == ("quota", "m", 429)
+    for error in (
+        InvocationError("quota", "m", 429),
+        InvocationError("lost", "m"),
+        shutting_down(),
+    ):
+        kept = a_record(status="failed", failure=Failure.of(error)).error
+        assert kept is not None
+        assert error_body(kept) == error_body(error)
+        assert (type(kept), kept.status) == (type(error), error.status)
 
 
 # What is written

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Frame, Serve
 from tests.redis_server import RedisServer
 from tests.replicas import LEASE, SOON, ServePair, Stage, becomes, begin, chunks, get, readiness
@@ -139,8 +139,6 @@ async def test_a_failure_is_told_as_it_was(redis: RedisServer, serve_pair: Serve
 
     @agent.invoke_handler
     async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
-        from agentws import InvocationError
-
         yield 1
         raise InvocationError("quota", "No more", 429)
 
@@ -152,6 +150,23 @@ async def test_a_failure_is_told_as_it_was(redis: RedisServer, serve_pair: Serve
         assert await chunks(other, 1) == [1]
         assert await other.receive() == error
         assert error["error"]["retryable"] is True
+
+
+@pytest.mark.parametrize("code", ["shutting_down", "lost"])
+async def test_what_an_agent_raises_is_never_the_platforms(
+    redis: RedisServer, serve_pair: ServePair, code: str
+) -> None:
+    agent = Agent()
+
+    @agent.invoke_handler
+    async def invoke(payload: Any, context: InvocationContext) -> Any:
+        raise InvocationError(code, "Says the agent")
+
+    pair = await serve_pair(redis, agent)
+    async with pair.owner.connect() as client, pair.other.connect() as other:
+        error = await client.ask(action="invoke", invocation_id="i")
+        assert (error["error"]["code"], error["error"]["source"]) == (code, "upstream")
+        assert await other.ask(action="attach_invocation", invocation_id="i") == error
 
 
 async def test_an_invocation_is_cancelled(
@@ -372,11 +387,12 @@ async def test_a_replica_that_is_stopped_leaves_logs_that_others_read(
         assert (await client.receive())["type"] == "going_away"
         stage.say("i", 3)
         assert await chunks(other, 1) == [3]
-        assert (await other.receive())["error"]["code"] == "shutting_down"
+        end = await other.receive()
+        assert (end["error"]["code"], end["error"]["source"]) == ("shutting_down", "platform")
         await draining
         await other.send(action="attach_invocation", invocation_id="i", starting_after=2)
         assert await chunks(other, 1) == [3]
-        assert (await other.receive())["error"]["code"] == "shutting_down"
+        assert await other.receive() == end
         assert (await get(pair.other))[1]["status"] == "failed"
 
 

@@ -221,6 +221,7 @@ async def test_what_outlasts_the_grace_is_cancelled_and_recorded_as_failed(
         async with draining(server):
             frame = await client.until(type="error")
             assert (frame["invocation_id"], frame["error"]["code"]) == ("i", "shutting_down")
+            assert frame["error"]["source"] == "platform"
             assert "action" not in frame
             assert cleaned_up.is_set()
             record = await record_while_open(other, "i")

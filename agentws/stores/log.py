@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct, field
 
 from agentws.protocol import (
+    Failure,
     InvocationError,
     Record,
     ReplayGap,
@@ -37,9 +38,7 @@ class Outcome(Struct):
         record.status = self.status
         record.finished_at = self.at
         record.result = self.result
-        if self.error is not None:
-            record.error_code, record.error_message = self.error.code, self.error.message
-            record.error_status = self.error.status
+        record.failure = None if self.error is None else Failure.of(self.error)
 
 
 class Snapshot(NamedTuple):

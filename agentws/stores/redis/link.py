@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from agentws.protocol import InvocationError
+from agentws.protocol import PlatformError
 from agentws.stores.redis.line import Line, new_connection, will_pass
 from agentws.stores.redis.scripts import ALL, Script
 
@@ -30,7 +30,7 @@ MOST_BYTES: Final = 1024 * 1024
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 
 
-class Unavailable(InvocationError):
+class Unavailable(PlatformError):
     """Redis is away, or cannot do its work."""
 
     def __init__(self) -> None:

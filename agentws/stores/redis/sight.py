@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from agentws.protocol import InvocationError, Record
+from agentws.protocol import PlatformError, Record
 from agentws.stores.log import Log, Outcome, Snapshot
 
 _logger: Final = logging.getLogger("agentws.store")
@@ -40,9 +40,9 @@ class Sight(NamedTuple):
     """Whether this look has found out that it is lost."""
 
 
-def lost() -> InvocationError:
+def lost() -> PlatformError:
     """Return what is told of an invocation whose replica is gone (§7)."""
-    return InvocationError("lost", "The replica that ran the invocation is gone")
+    return PlatformError("lost", "The replica that ran the invocation is gone")
 
 
 def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | None:
