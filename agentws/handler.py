@@ -51,6 +51,11 @@ class InvocationContext(Struct, frozen=True):
     """`x-agent-foundry-call-id`, where the caller sent one."""
     request_id: str = ""
     """The id under which the request or handshake is known in logs and answers."""
+    record: dict[str, Any] | None = None
+    """What a poll would answer (§5), as it was before a get or cancel handler was called.
+
+    None where there is no such invocation, and in other handlers.
+    """
 
 
 InvokeHandler = (
@@ -107,7 +112,7 @@ class Agent:
         return self._register("invoke", function)
 
     def get_invocation_handler(self, function: Function) -> Function:
-        """Register `async def (context)` to answer polls in place of the record."""
+        """Register `async def (context)` to answer polls; None stands for the record."""
         _check_call(function, "get_invocation handler", ("context",))
         return self._register("get", function)
 

@@ -8,7 +8,9 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from opentelemetry.context import Context, attach
 
 from agentws.caller import Caller
@@ -42,6 +44,8 @@ STORE_PATIENCE: Final = 0.5
 
 _THE_END: Final = sys.maxsize
 """The place in a log of a listener that only waits for its end."""
+
+_NULL: Final = encode(None)
 
 Found = TypeVar("Found", Log, Snapshot)
 
@@ -417,7 +421,7 @@ class InvocationTable:
     def get(
         self, invocation_id: str, session_id: str, caller: Caller, trace: Context | None = None
     ) -> Awaitable[bytes]:
-        """Return the record as JSON, or what the agent's own handler returns.
+        """Return the record as JSON, or what the agent's own handler returns unless that is None.
 
         `trace` is as in `invoke`. Raises `InvocationError` (`not_found`, or the handler's).
         """
@@ -462,7 +466,11 @@ class InvocationTable:
     ) -> bytes:
         found = await self._look_up(live, context.invocation_id, caller)
         if self._agent.get is not None:
-            return await _ask(self._agent.get, context)
+            answer = await _ask(self._agent.get, context, found)
+            if answer != _NULL:
+                return answer
+            # The handler may have waited for just that which the record tells by now.
+            found = await self._look_up(live, context.invocation_id, caller)
         return _existing(found).describe()
 
     async def _cancel(
@@ -470,7 +478,7 @@ class InvocationTable:
     ) -> bytes:
         found = await self._look_up(live, context.invocation_id, caller)
         if self._agent.cancel is not None:
-            return await self._cancel_by_agent(self._agent.cancel, context)
+            return await self._cancel_by_agent(self._agent.cancel, context, found)
         record = _existing(found).record
         if record.status == "running":
             record = await self._stop(live, record)
@@ -574,8 +582,10 @@ class InvocationTable:
         task.add_done_callback(self._errands.discard)
         return await asyncio.shield(task)
 
-    async def _cancel_by_agent(self, handler: ContextHandler, context: InvocationContext) -> bytes:
-        answer = await _ask(handler, context)
+    async def _cancel_by_agent(
+        self, handler: ContextHandler, context: InvocationContext, found: Snapshot | None
+    ) -> bytes:
+        answer = await _ask(handler, context, found)
         found = await self._store.look_up(context.invocation_id)
         if found is not None and found.record.status == "running":
             await self._stop(self._live.get(context.invocation_id), found.record)
@@ -619,13 +629,22 @@ def _existing(found: Found | None) -> Found:
     return found
 
 
-async def _ask(handler: ContextHandler, context: InvocationContext) -> bytes:
-    """Call a get or cancel handler of the agent and encode its answer.
+def _about(context: InvocationContext, found: Snapshot | None) -> InvocationContext:
+    """Return the context for a handler that is asked about an invocation: its record is in it."""
+    if found is None:
+        return context
+    return replace(context, record=msgspec.json.decode(found.describe()))
+
+
+async def _ask(
+    handler: ContextHandler, context: InvocationContext, found: Snapshot | None
+) -> bytes:
+    """Call a get or cancel handler of the agent on what was found, and encode its answer.
 
     Raises `InvocationError`: the handler's own, or `internal_error`.
     """
     try:
-        return encode(await run_apart(handler(context)))
+        return encode(await run_apart(handler(_about(context, found))))
     except (InvocationError, asyncio.CancelledError):  # whoever asked has left
         raise
     except BaseException as error:

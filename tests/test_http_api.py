@@ -244,7 +244,7 @@ async def test_what_the_handler_knows_of_the_request(serve: Serve, session: Sess
         pass
     assert len(seen) == 3
     for context in seen:
-        assert context == InvocationContext(
+        assert msgspec.structs.astuple(context)[:8] == (
             "i",
             "s",
             "http",
