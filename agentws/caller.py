@@ -10,7 +10,7 @@ from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.trace import TraceState
 
-from agentws.handler import InvocationContext, Transport
+from agentws.handler import InvocationContext, Reporter, Transport
 from agentws.protocol import is_id, new_id, trace_id
 
 NO_TRACE: Final = Context()
@@ -56,8 +56,13 @@ class Caller(Struct):
         """To whom the caller's invocations belong (§5): a token's subject, a user, or nobody."""
         return self.user_id
 
-    def context(self, invocation_id: str, session_id: str) -> InvocationContext:
-        """Return what a handler may know when it serves this caller."""
+    def context(
+        self, invocation_id: str, session_id: str, reporter: Reporter | None = None
+    ) -> InvocationContext:
+        """Return what a handler may know when it serves this caller.
+
+        An invoke handler's progress goes to `reporter`; other handlers have none to report.
+        """
         return InvocationContext(
             invocation_id,
             session_id,
@@ -67,6 +72,8 @@ class Caller(Struct):
             self.user_id,
             self.call_id,
             self.request_id,
+            None,
+            reporter,
         )
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from opentelemetry.context import Context, attach
 
 from agentws.caller import Caller
-from agentws.handler import Agent, ContextHandler, InvocationContext
+from agentws.handler import Agent, ContextHandler, InvocationContext, end_reports
 from agentws.log_reader import LogReader
 from agentws.own_task import is_destroyed, run_apart
 from agentws.protocol import (
@@ -160,6 +160,7 @@ class Invocation:
 
     def _on_done(self, _task: "asyncio.Task[None]") -> None:
         """Have the log end, now that the handler's task has."""
+        end_reports(self._context)
         if self._timer is not None:
             self._timer.cancel()
         if self._deadline is not None:
@@ -389,7 +390,8 @@ class InvocationTable:
             owner=caller.owner,
             streams=self._agent.streams,
         )
-        context = caller.context(record.invocation_id, session_id)
+        log = Log(record, self._settings.replay_bytes)
+        context = caller.context(record.invocation_id, session_id, log)
         operation = self._telemetry.begin(
             "invoke_agent", context, caller.trace if trace is None else trace
         )
@@ -398,7 +400,6 @@ class InvocationTable:
         except InvocationError as refusal:
             operation.refuse(refusal)
             raise
-        log = Log(record, self._settings.replay_bytes)
         invocation = Invocation(log, payload, caller, context, operation, self._terms)
         self._live[record.invocation_id] = invocation
         caller.running += 1

@@ -232,7 +232,9 @@ class Failure(Struct, frozen=True, gc=False):
 
 
 class Record(Struct, gc=False):
-    """What is kept of one invocation. Times are seconds since the epoch; `result` is JSON.
+    """What is kept of one invocation. Times are seconds since the epoch.
+
+    `result` is JSON, and so is `progress`, which the handler reported last.
 
     Not tracked by the garbage collector: a hundred thousand may be retained, and none of them
     can be part of a cycle.
@@ -247,6 +249,7 @@ class Record(Struct, gc=False):
     finished_at: float | None = None
     result: bytes | None = None
     failure: Failure | None = None
+    progress: bytes | None = None
 
     @property
     def error(self) -> InvocationError | None:
@@ -274,12 +277,12 @@ class _RecordView(Struct):
     finished_at: datetime | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: _RecordError | UnsetType = UNSET
+    progress: Raw | UnsetType = UNSET
     stream: StreamState | UnsetType = UNSET
 
 
 def encode_record(record: Record, stream: StreamState | None) -> bytes:
     """Encode a record as `get_invocation` answers it; what is unknown or null is left out."""
-    has_result = record.result is not None and record.result != b"null"
     failure = record.failure
     return encode(
         _RecordView(
@@ -288,11 +291,16 @@ def encode_record(record: Record, stream: StreamState | None) -> bytes:
             status=record.status,
             created_at=_utc(record.created_at),
             finished_at=UNSET if record.finished_at is None else _utc(record.finished_at),
-            result=Raw(record.result) if record.result is not None and has_result else UNSET,
+            result=_unless_null(record.result),
             error=UNSET if failure is None else _RecordError(failure.code, failure.message),
+            progress=_unless_null(record.progress),
             stream=UNSET if stream is None else stream,
         )
     )
+
+
+def _unless_null(value: bytes | None) -> Raw | UnsetType:
+    return UNSET if value is None or value == b"null" else Raw(value)
 
 
 def _utc(seconds: float) -> datetime:
@@ -669,3 +677,21 @@ encode: Final = _encoder.encode
 
 Raises an ordinary exception (its class depends on the value) for what JSON cannot hold.
 """
+
+MOST_PROGRESS: Final = 64 * 1024
+"""How many bytes of JSON an invocation may report as its progress."""
+
+
+def encode_progress(value: object) -> bytes:
+    """Encode what a handler reports as its progress (§5).
+
+    Raises `ValueError` for what JSON cannot hold, and for more than `MOST_PROGRESS`.
+    """
+    try:
+        progress = encode(value)
+        msgspec.json.decode(progress)  # a `Raw` is encoded as it is
+    except Exception as error:
+        raise ValueError(f"Progress must be a value that JSON can hold: {error}") from error
+    if len(progress) > MOST_PROGRESS:
+        raise ValueError(f"Progress takes {len(progress)} bytes of JSON; {MOST_PROGRESS} may be")
+    return progress

@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from agentws import Agent, InvocationContext, InvocationError
+from agentws.protocol import Record
 from tests.conftest import PATIENCE, Client, Frame, Serve
 from tests.redis_server import RedisServer
 from tests.replicas import LEASE, SOON, ServePair, Stage, becomes, begin, chunks, get, readiness
@@ -592,6 +594,14 @@ async def test_the_log_is_bounded_in_redis_as_in_memory(
     assert 9_000 < held <= 20_000
 
 
+OURS: dict[Any, Any] = {
+    "status": "running",
+    "record": msgspec.json.encode(Record("foreign", "s", 0.0)).decode(),
+    "replica": "r",
+    "first": "1",
+    "last": "0",
+}
+
 FOREIGN: list[Callable[[RedisServer, str], Any]] = [
     lambda redis, key: redis.client.set(key, "a string"),
     lambda redis, key: redis.client.lpush(key, "a list"),
@@ -601,6 +611,7 @@ FOREIGN: list[Callable[[RedisServer, str], Any]] = [
     lambda redis, key: redis.client.hset(
         key, mapping={"status": "ended", "record": json.dumps({"invocation_id": "other"})}
     ),
+    lambda redis, key: redis.client.hset(key, mapping={**OURS, "progress": "{"}),
 ]
 
 

@@ -73,9 +73,9 @@ class Log:
         "_room",
         "first",
         "last",
-        "on_append",
         "on_attendance",
         "on_end",
+        "on_news",
         "record",
         "refusal",
         "written",
@@ -90,8 +90,8 @@ class Log:
         """The number of the oldest chunk held; the last number + 1 when none is."""
         self.last = first + len(chunks) - 1
         """The number of the newest chunk, 0 before the first."""
-        self.on_append: Callable[[], None] | None = None
-        """Called after each chunk, for whoever takes note of it without being a listener."""
+        self.on_news: Callable[[], None] | None = None
+        """Called after each chunk and each report, for whoever takes note without listening."""
         self.on_attendance: Callable[[bool], None] | None = None
         """Called with False when the last listener leaves, with True when one comes after that."""
         self.on_end: Callable[[], None] | None = None
@@ -158,8 +158,14 @@ class Log:
                 follower.rouse()
             else:  # it asked to start beyond this one
                 follower.taken_bytes = self.written
-        if self.on_append is not None:
-            self.on_append()
+        if self.on_news is not None:
+            self.on_news()
+
+    def report(self, progress: bytes) -> None:
+        """Put progress (JSON) into the record. It wakes no listener: it is for those who poll."""
+        self.record.progress = progress
+        if self.on_news is not None:
+            self.on_news()
 
     def skip(self, first: int) -> None:
         """Go on at number `first`: what was before is not held, and who wants it will be told."""
@@ -194,7 +200,7 @@ class Log:
     def end(self, outcome: Outcome) -> None:
         """End the log: nothing more will be appended."""
         outcome.note(self.record)
-        self.on_append = None
+        self.on_news = None
         on_end = self.on_end
         self.on_attendance = self.on_end = None  # they hold the invocation, which holds this log
         if on_end is not None:

@@ -106,6 +106,10 @@ class Link:
         """Have something done in the next turn of the event loop."""
         self._loop.call_soon(step)
 
+    def call_later(self, seconds: float, step: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have something done after so many seconds."""
+        return self._loop.call_later(seconds, step)
+
     async def exchange(self, *commands: Sequence[bytes]) -> list[Any]:
         """Send some commands past the queue, whether the link is up or not.
 

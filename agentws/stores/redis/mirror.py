@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from copy import copy
+
+from msgspec.structs import replace
 
 from agentws.protocol import encode
 from agentws.stores.log import Log, Outcome
@@ -21,7 +22,8 @@ class Mirror:
         self.owner = sight.replica
         """The replica that runs the invocation."""
         record, first, _ = sight.snapshot
-        self.log = Log(copy(record), terms.replay_bytes, first=first)
+        # Its progress would grow old here; who polls looks at Redis.
+        self.log = Log(replace(record, progress=None), terms.replay_bytes, first=first)
         self.log.on_attendance = lambda _attended: self.report()
         self._reader = reader
         self._link = link

@@ -108,13 +108,16 @@ WRITE: Final = Script(
     _NOW
     + """
 local record, chunks, lease = KEYS[1], KEYS[2], KEYS[3]
-local claim, session, news, ttl, after, first, last, data, final, result, retention = unpack(ARGV)
+local claim, session, news, ttl, after, first, last, data, final, result, retention,
+    progress = unpack(ARGV)
 local known = redis.call('HMGET', record, 'claim', 'status', 'last', 'session')
 if not known[1] then return 'doubtful' end
 if known[1] ~= claim or known[2] == 'lost' then return 'lost' end
 if known[2] == 'ended' then return 'written' end
 if redis.call('GET', lease) ~= session then return 'unleased' end
 if known[4] ~= session or tonumber(known[3]) < tonumber(after) then return 'doubtful' end
+if progress then redis.call('HSET', record, 'progress', progress) end
+if final == '' and tonumber(last) <= tonumber(known[3]) then return 'written' end
 if data ~= '' and tonumber(last) > tonumber(known[3]) then
     local id = last .. '-0'
     local answer = redis.pcall('XADD', chunks, id, 'chunks', data)
@@ -141,6 +144,8 @@ return 'written'
 )
 """Add chunks, drop those before `first`, and end the record if there is a final one.
 
+Where there is `progress`, it is put into the record; that alone is no news for who follows.
+
 `written`; `doubtful` if the writer must first make sure of the record, which is gone, or older than
 what was written to it; `lost` if others have given the writer up; `unleased` if the replica must
 first renew its lease. `after` is the number of the last chunk that was written.
@@ -151,9 +156,11 @@ READ: Final = Script(
     + """
 local record, chunks = KEYS[1], KEYS[2]
 local root, news, after, count, may_lose, also_gone, retention, linger, patience = unpack(ARGV)
+local wanted = {'status', 'record', 'replica', 'first', 'last', 'result', 'lost_at', 'gone_at',
+    'session'}
+if after == '' then table.insert(wanted, 'progress') end
 local function fields()
-    return redis.call('HMGET', record, 'status', 'record', 'replica', 'first', 'last', 'result',
-        'lost_at', 'gone_at', 'session')
+    return redis.call('HMGET', record, unpack(wanted))
 end
 local function is_abandoned(replica, session)
     local current = redis.call('GET', root .. 'lease:' .. (replica or ''))
@@ -179,6 +186,9 @@ return {found, entries, is_found_lost}
 )
 """Return what is known of an invocation, the entries with chunks after a number, and 1 where it is
 lost since just now, else 0.
+
+Without a number there are no entries, but the progress: who copies chunks need not be sent that
+again and again.
 
 Where `may_lose` says so, a running one is marked as lost whose replica has no lease, or has begun a
 session `patience` milliseconds ago and not made sure of it since.

@@ -53,12 +53,13 @@ def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | N
     if not reply:
         return None
     fields, entries, is_found_lost = reply
-    status, birth, replica, first, last, result, lost_at, *_ = fields
+    status, birth, replica, first, last, result, lost_at, _, _, *progress = fields
     try:
         record = _records.decode(birth)
         if record.invocation_id != invocation_id:
             raise Unreadable
         _note_end(record, status, result, lost_at)
+        record.progress = _json(progress[0]) if progress else None
         snapshot = Snapshot(record, _number(first), _number(last))
         is_last = len(entries) < page
         return Sight(
@@ -93,13 +94,17 @@ def _note_end(record: Record, status: bytes, result: bytes | None, lost_at: byte
         case b"running" if record.status == "running":
             pass
         case b"ended" if record.status != "running":
-            if result is not None and not is_json(result):
-                raise Unreadable
-            record.result = result
+            record.result = _json(result)
         case b"lost" if lost_at is not None:
             Outcome("lost", error=lost(), at=int(lost_at) / 1000).note(record)
         case _:
             raise Unreadable
+
+
+def _json(text: bytes | None) -> bytes | None:
+    if text is not None and not is_json(text):
+        raise Unreadable
+    return text
 
 
 def _number(text: bytes) -> int:

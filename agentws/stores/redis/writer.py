@@ -25,6 +25,9 @@ BATCH_BYTES: Final = 64 * 1024
 MOST_CHUNKS: Final = 4096
 """How much of a log is written at a time."""
 
+REPORT_PAUSE: Final = 0.1
+"""Seconds between two writes of progress, at least, unless the invocation ends."""
+
 GUEST_PATIENCE: Final = 5.0
 """Seconds without word from a replica after which nobody is thought to listen there."""
 
@@ -58,6 +61,10 @@ class Writer:
 
     At most one command of a writer is under way; what is said meanwhile goes with the next.
     """
+
+    # Of the class until there is progress: most invocations report none, and it costs them nothing.
+    _reported: bytes | None = None  # the progress that Redis is known to have
+    _report_pause: asyncio.TimerHandle | None = None  # runs until the next may be written
 
     def __init__(
         self,
@@ -130,7 +137,7 @@ class Writer:
         """Return why the id was not taken, None where it was."""
         match reply[0]:
             case b"new" | b"claimed":
-                self.log.on_append = self.go_on
+                self.log.on_news = self.go_on
                 self.go_on()
                 return None
             case b"unleased":
@@ -212,12 +219,22 @@ class Writer:
     def _has_news(self) -> bool:
         if self._is_released:
             return False
-        return self._is_doubtful or self._outcome is not None or self._position < self.log.last
+        if self._is_doubtful or self._outcome is not None or self._position < self.log.last:
+            return True
+        return self._report_pause is None and self._has_progress
+
+    @property
+    def _has_progress(self) -> bool:
+        return self.log.record.progress != self._reported
+
+    def _end_report_pause(self) -> None:
+        self._report_pause = None
+        self.go_on()
 
     def _release(self) -> None:
         self._is_released = True
         self.wait_no_longer()
-        self.log.on_append = None
+        self.log.on_news = None
         self._guests.clear()
         self._on_released(self)
 
@@ -272,8 +289,24 @@ class Writer:
             self._terms.retention_ms,
         )
         size = len(data) + len(result)
+        progress = self._next_progress(is_final)
+        if progress is not None:
+            arguments = (*arguments, progress)
+            size += len(progress)
         reply = self._link.run(scripts.WRITE, self._keys, arguments, size)
-        reply.add_done_callback(lambda done: self._on_written(done, session, last, is_final))
+        reply.add_done_callback(
+            lambda done: self._on_written(done, session, last, progress, is_final)
+        )
+
+    def _next_progress(self, is_final: bool) -> bytes | None:
+        """Return what is to be written of progress, None where there is nothing or it must wait."""
+        if not self._has_progress:
+            return None
+        if not is_final:
+            if self._report_pause is not None:
+                return None
+            self._report_pause = self._link.call_later(REPORT_PAUSE, self._end_report_pause)
+        return self.log.record.progress
 
     def _next_chunks(self, after: int) -> list[bytes]:
         chunks: list[bytes] = []
@@ -290,6 +323,7 @@ class Writer:
         record = copy(self.log.record)
         self._outcome.note(record)
         result, record.result = record.result or b"", None
+        record.progress = None  # it has a field of its own, too
         return encode(record), result
 
     def _on_claimed(self, done: "asyncio.Future[Any]", session: bytes) -> None:
@@ -297,9 +331,11 @@ class Writer:
         match self._reply(done):
             case [b"new"]:
                 self._is_doubtful = False
+                self._reported = None
                 self._position = self.log.first - 1
             case [b"claimed", last]:
                 self._is_doubtful = False
+                self._reported = None
                 self._position = min(self._position, int(last))
             case [b"unleased"] if session == self._lease.session:
                 self._lease.renew_now()
@@ -313,12 +349,19 @@ class Writer:
         self.go_on()
 
     def _on_written(
-        self, done: "asyncio.Future[Any]", session: bytes, last: int, is_final: bool
+        self,
+        done: "asyncio.Future[Any]",
+        session: bytes,
+        last: int,
+        progress: bytes | None,
+        is_final: bool,
     ) -> None:
         self._busy = False
         match self._reply(done):
             case b"written":
                 self._position = max(self._position, last)
+                if progress is not None:
+                    self._reported = progress
                 if is_final:
                     self._release()
             case b"doubtful":
