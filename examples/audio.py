@@ -7,7 +7,7 @@ and ten frames later.
 import asyncio
 from array import array
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from agentws import Agent, InvocationContext
 
@@ -23,16 +23,25 @@ async def talk(ws: web.WebSocketResponse, context: InvocationContext) -> None:
     heard: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=50)
     for _ in range(DELAY_FRAMES):
         heard.put_nowait(bytes(FRAME_BYTES))
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(hear(ws, heard))
-        tasks.create_task(speak(ws, heard))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hear(ws, heard))
+            tasks.create_task(speak(ws, heard))
+    except* NotAudio:
+        reason = f"A message must be a frame of {FRAME_BYTES} bytes"
+        await ws.close(code=WSCloseCode.UNSUPPORTED_DATA, message=reason.encode())
+
+
+class NotAudio(Exception):
+    """The caller sent something that is no frame."""
 
 
 async def hear(ws: web.WebSocketResponse, heard: "asyncio.Queue[bytes | None]") -> None:
-    """Queue what the caller says; None when there is no more."""
+    """Queue what the caller says; None when there is no more. Raises `NotAudio`."""
     async for message in ws:
-        if message.type is WSMsgType.BINARY:
-            await heard.put(message.data)
+        if message.type is not WSMsgType.BINARY or len(message.data) != FRAME_BYTES:
+            raise NotAudio
+        await heard.put(message.data)
     await heard.put(None)
 
 

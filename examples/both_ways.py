@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 
 agent = Agent(
     openapi={
@@ -19,8 +19,12 @@ agent = Agent(
 @agent.invoke_handler
 async def shout(payload: Any, context: InvocationContext) -> AsyncIterator[str]:
     """Yield the words of `message` in capitals."""
-    for word in payload["message"].split():
-        yield word.upper()
+    match payload:
+        case {"message": str(message)}:
+            for word in message.split():
+                yield word.upper()
+        case _:
+            raise InvocationError("invalid_request", "payload.message must be a string")
 
 
 @agent.ws_handler

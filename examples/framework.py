@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 
 # --- the framework ---
 
@@ -55,7 +55,12 @@ agent = Agent()
 @agent.invoke_handler
 async def complete(payload: Any, context: InvocationContext) -> AsyncIterator[dict[str, Any]]:
     """Stream the model's events as tokens, and its usage last."""
-    async with model.stream(payload["prompt"]) as events:
+    match payload:
+        case {"prompt": str(prompt)}:
+            pass
+        case _:
+            raise InvocationError("invalid_request", "payload.prompt must be a string")
+    async with model.stream(prompt) as events:
         async for event in events:
             match event:
                 case TextDelta(text):

@@ -11,10 +11,12 @@ app = InvocationWSAgentServerHost(ws_ping_interval=20)
 @app.ws_invoke_handler
 async def invoke(payload: Any, context: InvocationWSContext) -> AsyncIterator[dict[str, str]]:
     """Yield the words of `message`."""
-    if "message" not in payload:
-        raise InvocationWSError("no_message", "payload.message is missing")
-    for word in payload["message"].split():
-        yield {"token": word}
+    match payload:
+        case {"message": str(message)}:
+            for word in message.split():
+                yield {"token": word}
+        case _:
+            raise InvocationWSError("invalid_request", "payload.message must be a string")
 
 
 if __name__ == "__main__":

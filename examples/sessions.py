@@ -6,7 +6,7 @@ What is kept here in memory belongs in a database as soon as there is more than 
 from collections import defaultdict
 from typing import Any
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 
 agent = Agent()
 conversations: defaultdict[str, list[str]] = defaultdict(list)
@@ -15,6 +15,10 @@ conversations: defaultdict[str, list[str]] = defaultdict(list)
 @agent.invoke_handler
 async def reply(payload: Any, context: InvocationContext) -> dict[str, Any]:
     """Remember the message, and tell what was said in this session so far."""
-    turns = conversations[context.session_id]
-    turns.append(payload["message"])
-    return {"turn": len(turns), "so_far": list(turns)}
+    match payload:
+        case {"message": str(message)}:
+            turns = conversations[context.session_id]
+            turns.append(message)
+            return {"turn": len(turns), "so_far": list(turns)}
+        case _:
+            raise InvocationError("invalid_request", "payload.message must be a string")

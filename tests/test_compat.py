@@ -76,7 +76,7 @@ async def test_a_module_runs_by_itself_and_by_target(command: tuple[str, ...]) -
             assert frame["payload"] == {"token": "hello"}
             await client.until(type="stream_end")
             frame = await client.ask(action="invoke", payload={})
-            assert frame["error"]["code"] == "no_message"
+            assert frame["error"]["code"] == "invalid_request"
 
 
 def check(folder: Path, *options: str, **variables: str) -> dict[str, tuple[str, str]]:

@@ -10,7 +10,9 @@ import pytest
 import websockets
 
 from agentws.handler import load
-from tests.conftest import PATIENCE, Running, Serve
+from tests.conftest import PATIENCE, Client, Frame, Running, Serve
+from tests.redis_server import RedisServer
+from tests.replicas import ServePair
 
 
 async def streamed(server: Running, payload: Any) -> list[Any]:
@@ -35,23 +37,79 @@ async def test_streaming_yields_the_words(serve: Serve) -> None:
     assert tokens == [{"token": "one"}, {"token": "two"}]
 
 
-async def test_streaming_tells_what_is_wrong(serve: Serve) -> None:
-    server = await serve(load("examples.streaming:agent"))
+NONE: list[Any] = [None, "hello", [], 7, {}]
+DELAYS: list[Any] = [-1, "1", True, None, [], 3601]
+STEPS: list[Any] = [0, -1, 1.5, "2", True, None, 36_001]
+
+MESSAGES = [(payload, "message") for payload in (*NONE, {"message": 1}, {"message": None})]
+PROMPTS = [(payload, "prompt") for payload in (*NONE, {"prompt": []})]
+STREAMED = [*MESSAGES, *(({"message": "a", "delay": delay}, "delay") for delay in DELAYS)]
+JOBS = [*((payload, "steps") for payload in NONE[:4]), *(({"steps": n}, "steps") for n in STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("example", "payload", "field"),
+    [
+        *(("both_ways:agent", *wrong) for wrong in MESSAGES),
+        *(("container.my_agent:agent", *wrong) for wrong in MESSAGES),
+        *(("framework:agent", *wrong) for wrong in PROMPTS),
+        *(("long_job:agent", *wrong) for wrong in JOBS),
+        *(("sdk_style:app", *wrong) for wrong in MESSAGES),
+        *(("sessions:agent", *wrong) for wrong in MESSAGES),
+        *(("streaming:agent", *wrong) for wrong in STREAMED),
+    ],
+)
+async def test_a_wrong_payload_is_refused_by_name(
+    serve: Serve, example: str, payload: Any, field: str
+) -> None:
+    server = await serve(load(f"examples.{example}"))
     async with server.connect() as client:
-        frame = await client.ask(action="invoke", payload={})
-    assert frame["error"]["code"] == "no_message"
+        frame = await client.ask(action="invoke", payload=payload)
+    assert frame["error"]["code"] == "invalid_request"
+    assert frame["error"]["message"].startswith(f"payload.{field} must be ")
 
 
 async def test_a_long_job_is_polled_and_cancelled(serve: Serve) -> None:
     server = await serve(load("examples.long_job:agent"))
     async with server.connect() as client:
         await client.ask(action="invoke", invocation_id="job", background=True)
-        poll = await client.ask(action="get_invocation", invocation_id="job")
-        assert 0 <= poll["payload"]["progress"] < 1
+        record = await polled(client, "job")
+        assert record["progress"]["steps"] == 100
+        assert record["seconds_left"] == pytest.approx((100 - record["progress"]["done"]) / 10)
         cancelled = await client.ask(action="cancel_invocation", invocation_id="job")
         assert cancelled["payload"]["status"] == "cancelled"
-        gone = await client.ask(action="get_invocation", invocation_id="job")
-        assert gone["error"]["code"] == "not_running"
+        record = await polled(client, "job")
+        assert (record["status"], record["error"]["code"]) == ("cancelled", "cancelled")
+        assert "seconds_left" not in record
+        unknown = await client.ask(action="get_invocation", invocation_id="unknown")
+        assert unknown["error"]["code"] == "not_found"
+
+
+async def test_a_long_job_is_polled_and_has_its_result_on_another_replica(
+    redis: RedisServer, serve_pair: ServePair
+) -> None:
+    pair = await serve_pair(redis, load("examples.long_job:agent"))
+    async with pair.owner.connect() as client, pair.other.connect() as other:
+        await client.ask(action="invoke", invocation_id="a", payload={"steps": 3}, background=True)
+        await client.ask(action="invoke", invocation_id="b", background=True)
+        await other.send(action="attach_invocation", invocation_id="a")
+        assert (await other.receive())["payload"] == {"steps": 3}
+        record = await polled(other, "a")
+        assert (record["status"], record["result"]) == ("completed", {"steps": 3})
+        assert record["progress"] == {"done": 3, "steps": 3}
+        assert "seconds_left" not in record
+        record = await polled(other, "b")
+        assert record["seconds_left"] == pytest.approx((100 - record["progress"]["done"]) / 10)
+        cancelled = await other.ask(action="cancel_invocation", invocation_id="b")
+        assert cancelled["payload"]["status"] == "cancelled"
+
+
+async def polled(client: Client, invocation_id: str) -> Frame:
+    """Return the answer to a poll."""
+    frame = await client.ask(action="get_invocation", invocation_id=invocation_id)
+    answer = frame["payload"]
+    assert isinstance(answer, dict)
+    return answer
 
 
 async def test_sessions_are_conversations_of_their_own(serve: Serve) -> None:
@@ -94,6 +152,16 @@ async def test_audio_hears_and_speaks_at_the_same_time(serve: Serve) -> None:
     silence, voice = frames[:10], frames[10:]
     assert set(silence) == {bytes(640)}
     assert [array("h", frame)[0] for frame in voice] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("message", ["hello", b"", bytes(639), bytes(1280)])
+async def test_audio_takes_nothing_but_frames(serve: Serve, message: str | bytes) -> None:
+    server = await serve(load("examples.audio:agent"))
+    async with websockets.connect(f"{server.ws}/invocations_ws") as call:
+        await call.send(message)
+        async with asyncio.timeout(PATIENCE):
+            await call.wait_closed()
+        assert call.close_code == 1003
 
 
 async def listen(call: Any, count: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from agentws import Agent, InvocationContext
+from agentws import Agent, InvocationContext, InvocationError
 
 agent = Agent()
 
@@ -11,5 +11,9 @@ agent = Agent()
 @agent.invoke_handler
 async def invoke(payload: Any, context: InvocationContext) -> AsyncIterator[dict[str, str]]:
     """Yield the words of `message`."""
-    for word in payload["message"].split():
-        yield {"token": word}
+    match payload:
+        case {"message": str(message)}:
+            for word in message.split():
+                yield {"token": word}
+        case _:
+            raise InvocationError("invalid_request", "payload.message must be a string")
