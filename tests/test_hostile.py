@@ -196,8 +196,8 @@ async def test_questions_that_wait_for_a_handler_are_bounded(serve: Serve) -> No
     agent = agent_of(echo)
 
     @agent.get_invocation_handler
-    async def get(context: InvocationContext) -> None:
-        await gate.wait()
+    async def get(context: InvocationContext) -> bool:
+        return await gate.wait()
 
     server = await serve(agent)
     async with server.connect(max_queue=None) as client:
