@@ -207,6 +207,7 @@ class RedisStore:
                 len(self._writers),
                 extra={"replica": self._terms.replica, "lost": len(self._writers)},
             )
+        self._lease.begin_anew()  # what is not said to be lost now, will be for its old session
         for writer in list(self._writers.values()):
             writer.lose()
 

@@ -1,7 +1,6 @@
 """Writes one log to Redis, behind its listeners, in order."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -86,6 +85,7 @@ class Writer:
         )  # as a running one, which it is until the outcome is written
         self._outcome: Outcome | None = None
         self._is_released = False
+        self._is_lost = False
         self._waiter: asyncio.Future[None] | None = None
         self._busy = False
         self._rests = False  # since Redis refused to write, until the next try
@@ -174,8 +174,11 @@ class Writer:
     def end(self, outcome: Outcome) -> None:
         """Write the outcome after the last chunk, and tell of it when that is done.
 
-        Redis is not waited for where it is away, nor when this is called once more.
+        Redis is not waited for where it is away, nor when this is called once more. What is lost
+        ends in no other way.
         """
+        if self._is_lost:
+            return
         if self._outcome is None:
             self._outcome = outcome
             self.go_on()
@@ -196,28 +199,36 @@ class Writer:
 
     def wait_no_longer(self) -> None:
         """Tell of the end although it is not written: it may take its time now."""
-        if self._outcome is not None and not self.log.ended:
+        if self._outcome is not None and not (self.log.ended or self._is_lost):
             self.log.end(self._outcome)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def lose(self) -> None:
-        """Give up an invocation that others have given up, or may have."""
-        error = lost()
+        """Give up an invocation that others have given up, or may have.
+
+        Its end is told when Redis knows it, too: who is told of it shall find it everywhere.
+        """
+        if self._is_lost:
+            return
+        self._is_lost = True
+        self.stop(lost())
+        arguments = self.claim, self._news, self._terms.retention_ms, self._terms.linger_ms
+        try:
+            reply = self._link.run(scripts.LOSE, self._keys[:2], arguments)
+        except Unavailable:
+            self._end_lost()
+        else:
+            reply.add_done_callback(lambda _: self._end_lost())
+
+    def _end_lost(self) -> None:
         if not self.log.ended:
-            self.log.end(Outcome("lost", error=error))
+            self.log.end(Outcome("lost", error=lost()))
         self._release()
-        self.stop(error)
-        with contextlib.suppress(Unavailable):
-            self._link.run(
-                scripts.LOSE,
-                self._keys[:2],
-                (self.claim, self._news, self._terms.retention_ms, self._terms.linger_ms),
-            )
 
     @property
     def _has_news(self) -> bool:
-        if self._is_released:
+        if self._is_released or self._is_lost:
             return False
         if self._is_doubtful or self._outcome is not None or self._position < self.log.last:
             return True
