@@ -177,7 +177,9 @@ class Builder:
         lines = self._run(sys.executable, "-m", "pip", "config", "list").splitlines()
         pairs = (line.split("=", 1) for line in lines)
         parser = configparser.RawConfigParser()
-        parser["global"] = {name.rpartition(".")[2]: value.strip("'") for name, value in pairs}
+        options = {name.rpartition(".")[2]: value.strip("'") for name, value in pairs}
+        options.pop("constraint", None)  # a file of this machine's, and versions are the project's
+        parser["global"] = options
         path = self._folder / "pip.conf"
         with path.open("w") as file:
             parser.write(file)
