@@ -85,6 +85,10 @@ def size_of(data: str | bytes) -> int:
 _ADDRESS: Final = re.compile(r"[\w.:%\[\]-]{1,64}", re.ASCII)
 
 
+_MAPPED: Final = "::ffff:"
+"""How an IPv4 address begins on a socket that takes both families (RFC 4291 §2.5.5.2)."""
+
+
 def peer_of(request: web.BaseRequest, *, trust_forwarded: bool) -> str:
     """Return the address of a request's sender, for logs; empty where there is none.
 
@@ -96,7 +100,7 @@ def peer_of(request: web.BaseRequest, *, trust_forwarded: bool) -> str:
         last = addresses.rpartition(",")[2].strip()
         if _ADDRESS.fullmatch(last):
             return last
-    return request.remote or ""
+    return (request.remote or "").removeprefix(_MAPPED)
 
 
 class Terms(Struct, frozen=True):

@@ -138,7 +138,8 @@ class Exporting(ObservingTelemetry):
         loggers = LoggerProvider(resource, shutdown_on_exit=False)
         for queue in records:
             loggers.add_log_record_processor(QueuedRecords(queue))
-        self._handler = _log_handler(loggers)
+        _keep_exporters_aside()
+        self._handler = _log_handler(loggers) if records else None
         tracer = tracers.get_tracer(_SCOPE.name, _SCOPE.version)
         meter = meters.get_meter(_SCOPE.name, _SCOPE.version)
         super().__init__(LeanTracer(tracers, decisions, tracer, _putter(spans)), meter, agent)
@@ -147,7 +148,8 @@ class Exporting(ObservingTelemetry):
 
     async def close(self, seconds: float) -> None:
         """Send the rest within so many seconds, to all backends at the same time."""
-        logging.getLogger().removeHandler(self._handler)
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, self._close, seconds)
 
@@ -395,14 +397,16 @@ def _in_a_thread(work: Callable[[float], object], argument: float) -> threading.
     return thread
 
 
+def _keep_exporters_aside() -> None:
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(ExportersAside())
+
+
 def _log_handler(loggers: LoggerProvider) -> logging.Handler:
-    """Have every log line exported, and what exporting itself brings about kept apart."""
-    root = logging.getLogger()
-    for other in root.handlers:
-        other.addFilter(ExportersAside())
+    """Have every log line exported, but for what exporting itself brings about."""
     handler = LoggingHandler(logger_provider=loggers)
     handler.setFormatter(_Message())
     handler.addFilter(_Others())
     handler.addFilter(InvocationFilter())
-    root.addHandler(handler)
+    logging.getLogger().addHandler(handler)
     return handler

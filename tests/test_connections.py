@@ -830,6 +830,16 @@ async def test_the_line_tells_what_went_over_the_socket(
     assert fields["invocations"] == 2
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
+async def test_the_line_names_a_peer_of_ipv4_as_such_on_a_socket_of_both_families(
+    serve: Serve, log_lines: LogLines
+) -> None:
+    server = await serve(agent_of(echo), server={"host": "*"})
+    async with server.connect():
+        pass
+    assert vars(await log_lines.next("agentws.connection"))["peer"] == "127.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("trusted", "forwarded", "peer"),
     [
