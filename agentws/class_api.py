@@ -19,7 +19,7 @@ from agentws.handshake import (
     http_session,
     path_invocation_id,
 )
-from agentws.own_task import run_apart
+from agentws.own_task import is_destroyed, run_apart
 from agentws.protocol import InvocationError, new_id, shutting_down
 from agentws.sse import SilenceBreaker, needs_comments
 from agentws.telemetry import Action, Telemetry
@@ -160,8 +160,12 @@ class ClassApi:
             if BEGUN in request:
                 raise
             raise AgentAnswer(error) from None
-        except (KeyboardInterrupt, SystemExit) as error:
-            raise RuntimeError("The agent's method tried to end the daemon") from error
+        except (Exception, asyncio.CancelledError):  # of the latter, only the client is the cause
+            raise
+        except BaseException as error:
+            if is_destroyed(error):
+                raise
+            raise RuntimeError("The agent's method raised what ends a program") from error
         finally:
             self._under_way.discard(task)
             if (breaker := request.get(_BREAKER)) is not None:

@@ -9,6 +9,9 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _WINDOW: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 
+MOST_MEMBERS: Final = 1000
+"""How many members a gzip body may have: each takes time, however little is in it."""
+
 CODINGS: Final = "gzip, deflate"
 """What bodies may be compressed by, as a header tells it."""
 
@@ -35,6 +38,7 @@ class Inflater(Plain):
         self._window = window
         self._zlib = zlib.decompressobj(window)
         self._has_begun = False
+        self._members = 1
 
     def feed(self, part: bytes, room: int) -> bytes:
         """Return what a part holds, of which at most `room` bytes. Raises `Corrupt`."""
@@ -66,6 +70,9 @@ class Inflater(Plain):
         """Begin the next member of several (RFC 1952 §2.2), which only gzip has."""
         if self._window != _GZIP:
             raise Corrupt("The body goes on after its end")
+        self._members += 1
+        if self._members > MOST_MEMBERS:
+            raise Corrupt(f"The body has more than {MOST_MEMBERS} members")
         self._zlib = zlib.decompressobj(self._window)
 
 

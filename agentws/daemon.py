@@ -87,11 +87,26 @@ async def _serve(loaded: Loaded, served: Served, stop: asyncio.Event) -> int:
     except StartupError as error:
         _logger.error("%s", error, exc_info=error.__cause__)
         return 1
+    except asyncio.CancelledError:
+        _logger.error("The agent cancelled the start")
+        return 1
     gc.freeze()  # what is there now stays: the collector need not look at it again
     with StallWatch():
         await _set(stop)
-        await server.drain()
+        await _drain(server)
     return 0
+
+
+async def _drain(server: Server) -> None:
+    """Have the server end, though the agent's code cancels all tasks that it finds."""
+    draining = asyncio.create_task(server.drain())
+    while not draining.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({draining})
+    if draining.cancelled():
+        _logger.error("The agent cancelled the end, which is cut short")
+    else:
+        draining.result()
 
 
 async def _set(stop: asyncio.Event) -> None:

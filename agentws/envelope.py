@@ -97,7 +97,7 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
             check_expectation(request)
             return await handler(request)
         except AgentAnswer as own:
-            raise own.response from None
+            return _fresh(own.response)
         except Exception as error:
             if BEGUN in request:
                 return _end_early(error, request)
@@ -109,6 +109,13 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
             request.pop(BEGUN, None)  # a socket's answer knows its request: they would be a cycle
 
     return answer
+
+
+def _fresh(raised: web.HTTPException) -> web.Response:
+    """Return what was raised as an answer of its own: an agent may raise the same one again."""
+    return web.Response(
+        body=raised.body, status=raised.status, reason=raised.reason, headers=raised.headers
+    )
 
 
 def _answer_to(error: Exception, request: web.Request) -> web.Response:

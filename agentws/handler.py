@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from agentws.process import Stopped
 from agentws.protocol import InvocationError, encode_progress
 
 if TYPE_CHECKING:
@@ -391,7 +392,9 @@ def _import(module_name: str, target: str, folder: str | None = None) -> object:
     token = _loading.set(True)
     try:
         return importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, Stopped):  # somebody's signal
+        raise
+    except BaseException as error:  # whatever a module does, its import has failed
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
             problem = f"there is no module {error.name!r} in {folder} or among the packages"
         else:
@@ -427,7 +430,9 @@ def _as_agent(found: object, target: str) -> Served:
             return found()
         if callable(found) and not inspect.isclass(found):
             return _agent_of(found)
-    except Exception as error:
+    except (KeyboardInterrupt, Stopped):  # somebody's signal
+        raise
+    except BaseException as error:
         raise LoadError(f"handler.target {target!r}: {_one_line(error)}") from error
     kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
     raise LoadError(

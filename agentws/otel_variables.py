@@ -21,6 +21,7 @@ _COMPONENTS: Final[Mapping[str, str]] = {
     "OTEL_PYTHON_LOGGER_PROVIDER": "opentelemetry_logger_provider",
     "OTEL_PYTHON_METER_PROVIDER": "opentelemetry_meter_provider",
     "OTEL_PYTHON_TRACER_PROVIDER": "opentelemetry_tracer_provider",
+    "OTEL_TRACES_SAMPLER": "opentelemetry_traces_sampler",
 }
 """Variables that name what an installed package has to bring, and where that is registered."""
 
@@ -32,8 +33,19 @@ def _is_time(text: str) -> bool:
         return False
 
 
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
 _VALUES: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     r"OTEL_\w+_LIMIT": (str.isdecimal, "be a whole number"),
+    r"OTEL_(METRIC_EXPORT_(INTERVAL|TIMEOUT)|BSP_EXPORT_TIMEOUT|BLRP_EXPORT_TIMEOUT)": (
+        _is_time,
+        "be a number of milliseconds",
+    ),
     r"OTEL_EXPORTER_OTLP(_\w+)?_TIMEOUT": (_is_time, "be a number of seconds"),
     r"OTEL_EXPORTER_OTLP(_\w+)?_COMPRESSION": (
         ("none", "gzip", "deflate").__contains__,
@@ -64,6 +76,9 @@ def problems(environ: Mapping[str, str]) -> Iterator[str]:
         for pattern, (is_right, wish) in _VALUES.items():
             if re.fullmatch(pattern, name) and not is_right(text.strip()):
                 yield f"environment {name} should {wish}, not {text!r}"
+    share = environ.get("OTEL_TRACES_SAMPLER_ARG")
+    if share and "traceidratio" in environ.get("OTEL_TRACES_SAMPLER", "") and not _is_share(share):
+        yield f"environment OTEL_TRACES_SAMPLER_ARG should be a number from 0 to 1, not {share!r}"
 
 
 def warnings(environ: Mapping[str, str]) -> Iterator[str]:
@@ -91,7 +106,7 @@ def _missing(name: str, text: str, group: str) -> Iterator[str]:
     for part in wanted:
         if name == "OTEL_PROPAGATORS" and part.lower() == "none":
             return  # no others are looked at
-        if part not in installed:
+        if part not in installed and part.lower() not in installed:
             known = ", ".join(installed)
             yield f"environment {name} should name what is installed ({known}), not {part!r}"
             return

@@ -363,10 +363,10 @@ def _bind(host: str, port: int) -> list[socket.socket]:
                 takes_ipv4 = host in _EVERYWHERE and socket.has_dualstack_ipv6()
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_ipv4)
             sock.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what is no name of a host
         for sock in sockets:
             sock.close()
-        reason = error.strerror or str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise BindError(f"cannot listen on {host or '*'} port {port}: {reason}") from error
     return sockets
 

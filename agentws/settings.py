@@ -411,7 +411,9 @@ class Option:
         """The value of a variable, split at its commas if this option is a list."""
         if get_origin(self.field.annotation) is not tuple:
             return text
-        return tuple(item.strip() for item in text.split(",") if item.strip())
+        items = tuple(item.strip() for item in text.split(",") if item.strip())
+        # Commas alone are no list: what looks as if it were set, and says nothing, is a mistake.
+        return items or (("",) if text.strip() else ())
 
     def printed(self, value: object) -> str:
         """A value as one line without secrets, spelt as in a variable; `-` for none."""

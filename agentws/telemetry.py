@@ -241,5 +241,5 @@ def _record(span: Span, error: BaseException) -> None:
     """Record an exception, even one that cannot tell its own text."""
     try:
         span.record_exception(error)
-    except Exception:
+    except BaseException:  # its text may be the agent's code
         span.add_event("exception", {"exception.type": type(error).__name__})

@@ -692,6 +692,14 @@ def test_a_module_is_imported_again_when_it_was_mended(write: Write) -> None:
     load("mended:agent")
 
 
+@pytest.mark.parametrize(
+    "error", ["GeneratorExit", "BaseExceptionGroup('g', [SystemExit(1)])", "SystemExit(3)"]
+)
+def test_whatever_ends_an_import_is_told(write: Write, error: str) -> None:
+    path = write("ending.py", f"raise {error}")
+    assert f"{path}, line 1: " in refusal("ending:agent")
+
+
 def test_an_interrupt_is_no_error_of_the_module(write: Write) -> None:
     write("interrupted.py", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):

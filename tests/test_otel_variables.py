@@ -14,6 +14,11 @@ from tests.processes import ROOT
 PROPAGATORS = "should name what is installed (baggage, tracecontext), not"
 
 WRONG = [
+    (
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "soon",
+        "should be a number of milliseconds, not 'soon'",
+    ),
     ("OTEL_PROPAGATORS", "b3", f"{PROPAGATORS} 'b3'"),
     ("OTEL_PROPAGATORS", "tracecontext, xray", f"{PROPAGATORS} 'xray'"),
     ("OTEL_PROPAGATORS", ",", f"{PROPAGATORS} ''"),
@@ -52,8 +57,22 @@ def test_what_would_be_a_traceback_is_a_sentence(name: str, text: str, wish: str
 
 
 @pytest.mark.parametrize(
+    ("sampler", "argument", "told"),
+    [
+        ("sometimes", "", "OTEL_TRACES_SAMPLER should name what is installed"),
+        ("traceidratio", "much", "OTEL_TRACES_SAMPLER_ARG should be a number from 0 to 1"),
+        ("parentbased_traceidratio", "2", "OTEL_TRACES_SAMPLER_ARG should be a number from 0"),
+    ],
+)
+def test_a_sampler_that_there_is_not_is_a_sentence(sampler: str, argument: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(environ={"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument})
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("OTEL_TRACES_SAMPLER", "Always_Off"),
         ("OTEL_PROPAGATORS", "baggage, tracecontext"),
         ("OTEL_PROPAGATORS", "None"),
         ("OTEL_PYTHON_TRACER_PROVIDER", "sdk_tracer_provider"),

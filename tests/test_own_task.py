@@ -1,6 +1,8 @@
 """Whatever a handler does to its task, before, while or after it returns, the end is told (§5)."""
 
 import asyncio
+import contextlib
+import signal
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 from aiohttp import web
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
-from agentws.own_task import SelfCancelled, run_apart
+from agentws.own_task import SelfCancelled, Upkeep, run_apart
 from tests.conftest import Frame, Running, Serve
+from tests.processes import PATIENCE, Start
+from tests.redis_server import RedisServer
 
 
 def own_task() -> "asyncio.Task[Any]":
@@ -237,3 +241,101 @@ async def post(server: Running, payload: str) -> tuple[int, Any]:
         session.post(f"{server.http}/invocations", json=payload, headers=headers) as response,
     ):
         return response.status, await response.json()
+
+
+CANCEL_EVERYTHING = """
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        try:
+            log.info("entered with %s", payload)
+            await asyncio.sleep(payload.get("seconds", 0))
+        finally:
+            if payload.get("tidy"):
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+        return "the answer"
+"""
+
+
+async def test_who_cancels_every_task_takes_no_daemon_with_it(
+    start: Start, redis: RedisServer
+) -> None:
+    options = {"store__url": redis.url, "server__shutdown_grace": 0}
+    daemon = await (await start(CANCEL_EVERYTHING, **options)).listening()
+
+    async def invoke(**payload: Any) -> Any:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{daemon.port}/invocations"
+            async with session.post(url, json=payload) as response:
+                return await response.json()
+
+    for _ in range(3):
+        with contextlib.suppress(aiohttp.ClientError):  # its own connection may be cut
+            await invoke(tidy=True)
+        async with asyncio.timeout(PATIENCE):
+            assert await invoke() == "the answer"
+    last = asyncio.create_task(invoke(tidy=True, seconds=600))
+    while "600" not in (await daemon.line(logger="test"))["message"]:
+        pass
+    daemon.send(signal.SIGTERM)
+    with contextlib.suppress(aiohttp.ClientError):
+        await last
+    assert await daemon.exit_code() == 0
+    assert "Traceback" not in await daemon.complaints()
+
+
+async def test_upkeep_goes_on_until_it_is_ended() -> None:
+    begun = 0
+    again = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        again.set()
+        await asyncio.Event().wait()
+
+    upkeep = Upkeep(work)
+    for _ in range(3):
+        await again.wait()
+        again.clear()
+        for task in asyncio.all_tasks() - {own_task()}:
+            task.cancel()
+    await again.wait()
+    upkeep.end()
+    await upkeep.ended()
+    assert begun == 4
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseExceptionGroup("g", [SystemExit(1)])])
+async def test_a_method_that_raises_what_ends_a_program_is_answered_for(
+    serve: Serve, error: BaseException
+) -> None:
+    class Own(InvocationWebSocketHandler):
+        async def handle_websocket(
+            self, ws: web.WebSocketResponse, context: InvocationContext
+        ) -> None: ...
+
+        async def handle(
+            self, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            raise error
+
+    status, body = await post(await serve(Own()), "")
+    assert (status, body["error"]["code"]) == (500, "internal_error")
+
+
+async def test_an_http_error_may_be_raised_again(serve: Serve) -> None:
+    not_mine = web.HTTPNotFound(text='"not mine"', content_type="application/json")
+
+    class Own(InvocationWebSocketHandler):
+        async def handle_websocket(
+            self, ws: web.WebSocketResponse, context: InvocationContext
+        ) -> None: ...
+
+        async def handle(
+            self, request: web.Request, context: InvocationContext
+        ) -> web.StreamResponse:
+            raise not_mine
+
+    server = await serve(Own())
+    assert [await post(server, "") for _ in range(3)] == [(404, "not mine")] * 3

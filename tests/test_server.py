@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -570,6 +571,12 @@ async def test_without_ipv6_every_address_is_one_of_ipv4(
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
     server = await serve(Agent(), server={"host": host})
     assert await answering(session, server.port) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("host", ["127.0..1", "a..b", "x" * 64])
+async def test_what_is_no_name_of_a_host_is_refused(serve: Serve, host: str) -> None:
+    with pytest.raises(BindError, match=rf"^cannot listen on {re.escape(host)} "):
+        await serve(Agent(), server={"host": host})
 
 
 async def test_an_address_that_is_taken_is_told_as_it_was_meant(serve: Serve) -> None:

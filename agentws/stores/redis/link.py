@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from agentws.own_task import Upkeep
 from agentws.protocol import PlatformError
 from agentws.stores.redis.line import Line, new_connection, will_pass
 from agentws.stores.redis.scripts import ALL, Script
@@ -72,7 +73,7 @@ class Link:
         self._direct_line = Line(self.pool, on_reopened)
         self._queue: list[_Command] = []
         self._wanted = asyncio.Event()
-        self._worker = asyncio.create_task(self._work())
+        self._worker = Upkeep(self._work)
 
     def run(
         self,
@@ -144,8 +145,8 @@ class Link:
     async def close(self) -> None:
         """Close all connections."""
         self.up = False
-        self._worker.cancel()
-        await asyncio.wait({self._worker})
+        self._worker.end()
+        await self._worker.ended()
         _refuse(self._queue)
         with contextlib.suppress(*FAILURES):
             await self._line.drop()

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 
 from msgspec.structs import replace
 
+from agentws.own_task import Upkeep
 from agentws.protocol import encode
 from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
@@ -100,7 +102,7 @@ class Mirrors:
         self._mailbox = mailbox
         self._terms = terms
         self._mirrors: dict[str, Mirror] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._upkeep: dict[str, Upkeep] = {}
 
     def get(self, sight: Sight) -> Log:
         """Return the log of an invocation that runs elsewhere; it is up to date soon."""
@@ -110,7 +112,7 @@ class Mirrors:
             mirror = self._mirrors[invocation_id] = Mirror(
                 sight, self._reader, self._link, self._terms
             )
-            self._tasks[invocation_id] = asyncio.create_task(self._run(invocation_id, mirror))
+            self._upkeep[invocation_id] = Upkeep(partial(self._run, invocation_id, mirror))
         return mirror.log
 
     def cancel(self, invocation_id: str) -> None:
@@ -118,27 +120,27 @@ class Mirrors:
         if (mirror := self._mirrors.get(invocation_id)) is not None:
             mirror.write(Cancel(invocation_id))
 
-    def tend(self) -> None:
+    async def tend(self) -> None:
         """Look at all once more, and drop those that nobody listens to."""
-        for invocation_id, mirror in self._mirrors.items():
+        for invocation_id, mirror in list(self._mirrors.items()):
             if mirror.is_deserted():
-                self._tasks[invocation_id].cancel()
+                self._upkeep[invocation_id].end()
+                await self._forget(invocation_id)
             else:
                 mirror.look_again()
 
     async def close(self) -> None:
         """Copy nothing any more."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        for upkeep in list(self._upkeep.values()):
+            upkeep.end()
+            await upkeep.ended()
 
     async def _run(self, invocation_id: str, mirror: Mirror) -> None:
-        channel = scripts.news_channel(invocation_id)
-        try:
-            await self._mailbox.subscribe(channel, mirror.look_again)
-            await mirror.run()
-        finally:
-            del self._mirrors[invocation_id], self._tasks[invocation_id]
-            await self._mailbox.unsubscribe(channel)
+        await self._mailbox.subscribe(scripts.news_channel(invocation_id), mirror.look_again)
+        await mirror.run()
+        await self._forget(invocation_id)
+
+    async def _forget(self, invocation_id: str) -> None:
+        self._mirrors.pop(invocation_id, None)
+        self._upkeep.pop(invocation_id, None)
+        await self._mailbox.unsubscribe(scripts.news_channel(invocation_id))

@@ -10,10 +10,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from agentws.own_task import Upkeep
 from agentws.protocol import InvocationError, new_id
 from agentws.stores import Settled, Stop, StoreError, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
@@ -77,7 +77,7 @@ class RedisStore:
         self._writers: dict[str, Writer] = {}
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._expiry_put_off_at = time.monotonic()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._upkeep: list[Upkeep] = []
 
     @property
     def replica(self) -> str:
@@ -99,8 +99,10 @@ class RedisStore:
         except FAILURES as error:
             self._link.fail(error)
             _logger.warning("The store waits for Redis: %s", describe(error))
-        self._start(self._lease.keep(self._on_beat))
-        self._start(self._lease.watch(self._on_sleep))
+        self._upkeep = [
+            Upkeep(partial(self._lease.keep, self._on_beat)),
+            Upkeep(partial(self._lease.watch, self._on_sleep)),
+        ]
 
     def claim(self, log: Log, stop: Stop, on_settled: Settled) -> None:
         """See `Store.claim`."""
@@ -158,22 +160,15 @@ class RedisStore:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await asyncio.gather(*(writer.released() for writer in ended))
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for upkeep in self._upkeep:
+            upkeep.end()
+            await upkeep.ended()
         await self._mirrors.close()
         if self._link.up:
             with contextlib.suppress(*FAILURES):
                 await self._lease.give_up()
         await self._mailbox.close()
         await self._link.close()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something until the store is closed."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _on_released(self, writer: Writer) -> None:
         """Retain what is written, or lost, as long as it is retained, and no more than allowed."""
@@ -224,7 +219,7 @@ class RedisStore:
                 del self._writers[writer.invocation_id]
         if time.monotonic() >= self._expiry_put_off_at + self._terms.lease:
             self._put_off_expiry()
-        self._mirrors.tend()
+        await self._mirrors.tend()
         self._reader.tell_losses()
 
     async def _make_up(self) -> None:
