@@ -70,8 +70,8 @@ class Terms(Struct, frozen=True):
 class Invocation:
     """One run of the invoke handler, writing its log.
 
-    The handler has a task of its own, and nothing else runs in it: whatever the agent does to that
-    task, before, while or after the handler returns, the end is told by a callback.
+    The handler has a task of its own, in which nothing else is awaited: whatever the agent does to
+    that task, before, while or after the handler returns, the end is told in one step.
     """
 
     __slots__ = (
@@ -79,6 +79,7 @@ class Invocation:
         "_claimed",
         "_context",
         "_deadline",
+        "_is_over",
         "_operation",
         "_payload",
         "_runs",
@@ -115,6 +116,7 @@ class Invocation:
         self._claim_waiters: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._runs = False
+        self._is_over = False
         self._stop: InvocationError | None = None
         self._stopped_at = 0.0
         self._timer: asyncio.TimerHandle | None = None  # for `invocations.timeout`
@@ -131,10 +133,12 @@ class Invocation:
             return
         self.caller.started += 1
         self._task = self._terms.loop.create_task(self._run())
-        self._task.add_done_callback(self._on_done)
+        self._task.add_done_callback(self._on_done)  # should it be cancelled before it begins
 
     async def _run(self) -> None:
-        """Call the handler and note how it ended. Raises nothing, whatever it does."""
+        """Call the handler and tell how it ended. Raises nothing, whatever it does."""
+        assert self._task is not None
+        self._task.remove_done_callback(self._on_done)
         self._runs = True
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
         if self._terms.settings.timeout:
@@ -157,15 +161,17 @@ class Invocation:
             self.outcome = self._end(self._stop, result)
         finally:
             self._runs = False
+        self._on_done(self._task)
 
     def _on_done(self, _task: "asyncio.Task[None]") -> None:
-        """Have the log end, now that the handler's task has."""
+        """Have the log end, now that the handler has."""
+        self._is_over = True
         end_reports(self._context)
         if self._timer is not None:
             self._timer.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
-        if self.outcome is None:  # the task was cancelled before it had begun
+        if self.outcome is None:  # the task was cancelled before it began
             self.outcome = self._end(self._translate(asyncio.CancelledError()))
         if self.log.ended:  # it was lost, or given up
             self._terms.forget(self)
@@ -176,7 +182,7 @@ class Invocation:
         """Tell of the end, and be forgotten, unless the handler goes on: lost, or given up."""
         if self._terms.logs_ends and self.log.refusal is None:
             self._log_end()
-        if self._task is None or self._task.done():
+        if self._task is None or self._is_over:
             self._terms.forget(self)
 
     async def claim_settled(self) -> None:
