@@ -1277,8 +1277,7 @@ async def test_a_further_listener_that_falls_behind_is_told_of_the_gap(serve: Se
         ("close", 600, 0),
         ("close", 600, 1000),
         ("end of file", 600, 0),
-        ("end of file", 600, 1000),
-        ("drop", 600, 0),
+        ("end of file", 600, 1000),  # after a reset, the system drops what nobody has read
     ],
 )
 async def test_actions_sent_in_one_burst_before_the_end_take_effect(
@@ -1300,10 +1299,8 @@ async def test_actions_sent_in_one_burst_before_the_end_take_effect(
             await client.send(action="invoke", payload=payload, background=True)
         if leave == "close":
             await client.connection.close()
-        elif leave == "end of file":
-            client.connection.transport.write_eof()
         else:
-            client.connection.transport.close()
+            client.connection.transport.write_eof()
         await within_patience(all_started.wait())
     assert started == list(range(number))
 
