@@ -142,10 +142,13 @@ class Link:
         commands, self._queue = self._queue, []
         _refuse(commands)
 
-    async def close(self) -> None:
-        """Close all connections."""
-        self.up = False
+    def end(self) -> None:
+        """Send nothing more of what waits in the queue."""
         self._worker.end()
+
+    async def close(self) -> None:
+        """Close all connections, after `end`."""
+        self.up = False
         await self._worker.ended()
         _refuse(self._queue)
         with contextlib.suppress(*FAILURES):

@@ -129,10 +129,14 @@ class Mirrors:
             else:
                 mirror.look_again()
 
-    async def close(self) -> None:
+    def end(self) -> None:
         """Copy nothing any more."""
-        for upkeep in list(self._upkeep.values()):
+        for upkeep in self._upkeep.values():
             upkeep.end()
+
+    async def close(self) -> None:
+        """Wait for the end of what was copied, after `end`."""
+        for upkeep in list(self._upkeep.values()):
             await upkeep.ended()
 
     async def _run(self, invocation_id: str, mirror: Mirror) -> None:

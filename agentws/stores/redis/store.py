@@ -157,11 +157,16 @@ class RedisStore:
     async def close(self) -> None:
         """See `Store.close`."""
         ended = [writer for writer in self._writers.values() if writer.is_ending]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_PATIENCE):
-                await asyncio.gather(*(writer.released() for writer in ended))
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await asyncio.gather(*(writer.released() for writer in ended))
+        finally:  # whatever cuts this short, nothing begins anew
+            for upkeep in self._upkeep:
+                upkeep.end()
+            self._mirrors.end()
+            self._link.end()
         for upkeep in self._upkeep:
-            upkeep.end()
             await upkeep.ended()
         await self._mirrors.close()
         if self._link.up:
