@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -86,6 +86,22 @@ def said(frame: Frame) -> Any:
     return frame["payload"]
 
 
+class ClassStyle(InvocationWebSocketHandler):
+    """An agent in class style that answers invokes as it is told."""
+
+    def __init__(
+        self, own: Callable[[web.Request, InvocationContext], Awaitable[web.StreamResponse]]
+    ) -> None:
+        self._own = own
+
+    async def handle_websocket(
+        self, ws: web.WebSocketResponse, context: InvocationContext
+    ) -> None: ...
+
+    async def handle(self, request: web.Request, context: InvocationContext) -> web.StreamResponse:
+        return await self._own(request, context)
+
+
 @STORES
 @pytest.mark.parametrize(("moment", "expected"), ANSWERS.items())
 async def test_the_end_of_an_answer_is_told(
@@ -160,17 +176,10 @@ async def test_a_poll_or_cancel_that_cancels_itself_is_answered(
 async def test_a_method_that_cancels_itself_is_answered_for(
     serve: Serve, moment: str, expected: str
 ) -> None:
-    class Own(InvocationWebSocketHandler):
-        async def handle_websocket(
-            self, ws: web.WebSocketResponse, context: InvocationContext
-        ) -> None: ...
+    async def own(request: web.Request, context: InvocationContext) -> web.StreamResponse:
+        return web.json_response(await answer(await request.json(), context))
 
-        async def handle(
-            self, request: web.Request, context: InvocationContext
-        ) -> web.StreamResponse:
-            return web.json_response(await answer(await request.json(), context))
-
-    status, body = await post(await serve(Own()), moment)
+    status, body = await post(await serve(ClassStyle(own)), moment)
     assert (status, body) == (200, expected) or body["error"]["code"] == expected
 
 
@@ -310,32 +319,18 @@ async def test_upkeep_goes_on_until_it_is_ended() -> None:
 async def test_a_method_that_raises_what_ends_a_program_is_answered_for(
     serve: Serve, error: BaseException
 ) -> None:
-    class Own(InvocationWebSocketHandler):
-        async def handle_websocket(
-            self, ws: web.WebSocketResponse, context: InvocationContext
-        ) -> None: ...
+    async def own(request: web.Request, context: InvocationContext) -> web.StreamResponse:
+        raise error
 
-        async def handle(
-            self, request: web.Request, context: InvocationContext
-        ) -> web.StreamResponse:
-            raise error
-
-    status, body = await post(await serve(Own()), "")
+    status, body = await post(await serve(ClassStyle(own)), "")
     assert (status, body["error"]["code"]) == (500, "internal_error")
 
 
 async def test_an_http_error_may_be_raised_again(serve: Serve) -> None:
     not_mine = web.HTTPNotFound(text='"not mine"', content_type="application/json")
 
-    class Own(InvocationWebSocketHandler):
-        async def handle_websocket(
-            self, ws: web.WebSocketResponse, context: InvocationContext
-        ) -> None: ...
+    async def own(request: web.Request, context: InvocationContext) -> web.StreamResponse:
+        raise not_mine
 
-        async def handle(
-            self, request: web.Request, context: InvocationContext
-        ) -> web.StreamResponse:
-            raise not_mine
-
-    server = await serve(Own())
+    server = await serve(ClassStyle(own))
     assert [await post(server, "") for _ in range(3)] == [(404, "not mine")] * 3
