@@ -80,9 +80,8 @@ class Writer:
         self._link, self._lease, self._terms = parts
         self._on_released = on_released
         self._position = log.first - 1  # the number of the last chunk that Redis is known to have
-        self._birth = encode(
-            log.record
-        )  # as a running one, which it is until the outcome is written
+        # As a running one, which it is in Redis until its outcome is written there.
+        self._birth = encode(log.record)
         self._outcome: Outcome | None = None
         self._is_released = False
         self._is_lost = False
