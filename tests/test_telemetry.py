@@ -91,8 +91,17 @@ Place = Callable[[], AbstractAsyncContextManager[Receiver]]
 
 
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Make daemons that run the source of an agent, with variables of the environment."""
+async def collector() -> AsyncIterator[Receiver]:
+    async with otlp_over_http() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def start(tmp_path: Path, collector: Receiver) -> AsyncIterator[Start]:
+    """Make daemons that run the source of an agent, with variables of the environment.
+
+    They end before the collector does, which would else be left with connections of theirs.
+    """
     daemons: list[Daemon] = []
 
     async def start(source: str, **variables: str) -> Daemon:
@@ -116,12 +125,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         if daemon.process.returncode is None:
             daemon.process.kill()
             await daemon.process.communicate()
-
-
-@pytest.fixture
-async def collector() -> AsyncIterator[Receiver]:
-    async with otlp_over_http() as receiver:
-        yield receiver
 
 
 async def stop(daemon: Daemon) -> list[dict[str, Any]]:
