@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ from aiohttp import web
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
 from agentws.own_task import SelfCancelled, Upkeep, run_apart
 from tests.conftest import Frame, Running, Serve
+from tests.peers import TEXT, FramedPeer, masked
 from tests.processes import PATIENCE, Start
 from tests.redis_server import RedisServer
 
@@ -250,6 +252,23 @@ async def post(server: Running, payload: str) -> tuple[int, Any]:
         session.post(f"{server.http}/invocations", json=payload, headers=headers) as response,
     ):
         return response.status, await response.json()
+
+
+async def test_one_that_is_cancelled_before_it_begins_has_its_end_told(serve: Serve) -> None:
+    async def cancel_others(payload: str, context: InvocationContext) -> str:
+        for task in asyncio.all_tasks() - {own_task()}:
+            if getattr(task.get_coro(), "__qualname__", "") == "Invocation._run":
+                task.cancel()
+        return "the answer"
+
+    server = await serve(as_agent(cancel_others))
+    async with FramedPeer.connect(server) as peer:
+        invokes = [{"action": "invoke", "invocation_id": name} for name in ("first", "second")]
+        # In one segment, so that both wait for their first step at the same time.
+        peer.writer.write(b"".join(masked(TEXT, json.dumps(it).encode()) for it in invokes))
+        frames = [json.loads((await peer.receive())[1]) for _ in range(2)]
+    told = {frame["invocation_id"]: said(frame) for frame in frames}
+    assert told == {"first": "the answer", "second": "internal_error"}
 
 
 CANCEL_EVERYTHING = """
