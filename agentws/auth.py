@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from agentws.caller import IDENTITY, Identity
 from agentws.handshake import require_upgrade
 from agentws.origins import Origins
-from agentws.protocol import InvocationError
+from agentws.protocol.errors import InvocationError
 from agentws.routing import leads_nowhere, plain_path
 from agentws.settings import AuthSettings
 from agentws.tokens import BadToken, SigningKeys, TokenVerifier

@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import TraceState
 
 from agentws.handler import InvocationContext, Reporter, Transport
-from agentws.protocol import is_id, new_id, trace_id
+from agentws.protocol.identifiers import is_id, new_id, trace_id
 
 NO_TRACE: Final = Context()
 """What of a trace is known where the caller tells nothing of one."""

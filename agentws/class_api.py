@@ -20,7 +20,8 @@ from agentws.handshake import (
     path_invocation_id,
 )
 from agentws.own_task import is_destroyed, run_apart
-from agentws.protocol import InvocationError, new_id, shutting_down
+from agentws.protocol.errors import InvocationError, shutting_down
+from agentws.protocol.identifiers import new_id
 from agentws.sse import SilenceBreaker, needs_comments
 from agentws.telemetry import Action, Telemetry
 

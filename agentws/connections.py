@@ -16,7 +16,8 @@ from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
 from agentws.metrics import Metrics
-from agentws.protocol import Farewell, PlatformError, shutting_down
+from agentws.protocol.errors import PlatformError, shutting_down
+from agentws.protocol.frames import Farewell
 
 _logger: Final = logging.getLogger("agentws.connection")
 

@@ -3,7 +3,7 @@
 import zlib
 from typing import Final
 
-from agentws.protocol import InvocationError
+from agentws.protocol.errors import InvocationError
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS

@@ -12,7 +12,7 @@ from aiohttp_cors.abc import AbstractRouterAdapter
 
 from agentws.answers import BEGUN
 from agentws.origins import Origins
-from agentws.protocol import InvocationError
+from agentws.protocol.errors import InvocationError
 from agentws.routing import Elsewhere, expectation_waits
 
 _EXPOSED: Final = (

@@ -19,7 +19,8 @@ from agentws.handshake import (
     UpgradeRequired,
     name_request,
 )
-from agentws.protocol import InvocationError, encode, error_body, error_source
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError, error_body, error_source
 from agentws.routing import leads_nowhere
 
 _logger: Final = logging.getLogger("agentws.http")

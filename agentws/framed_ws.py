@@ -36,27 +36,24 @@ from agentws.handshake import (
 from agentws.invocations import Invocation, InvocationTable
 from agentws.keep_alive import KeepAlive
 from agentws.outbox import Outbox
-from agentws.protocol import (
+from agentws.protocol.decoding import BadFrame, decode_frame
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError, PlatformError, error_body
+from agentws.protocol.frames import (
     Accepted,
     AttachInvocation,
-    BadFrame,
     CancelInvocation,
     ErrorFrame,
     Farewell,
     GetInvocation,
     GoingAway,
-    InvocationError,
     Invoke,
     Ping,
-    PlatformError,
     Pong,
     Result,
     ServerPing,
     ServerPong,
     action_of,
-    decode_frame,
-    encode,
-    error_body,
 )
 from agentws.settings import WebSocketSettings
 from agentws.stores import Log

@@ -20,7 +20,8 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from agentws.process import Stopped
-from agentws.protocol import InvocationError, encode_progress
+from agentws.protocol.encoding import encode_progress
+from agentws.protocol.errors import InvocationError
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -7,7 +7,8 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 
 from agentws.caller import request_id
-from agentws.protocol import InvocationError, given_id, new_id
+from agentws.protocol.errors import InvocationError
+from agentws.protocol.identifiers import given_id, new_id
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Under which id the request is known."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from agentws.asyncapi import describe
+from agentws import __version__
 from agentws.caller import read_caller
 from agentws.content_coding import Corrupt, Plain, decoder
 from agentws.envelope import UnreadableBody, ask_for_body, encoded_response, json_response
@@ -21,7 +21,10 @@ from agentws.handshake import (
 )
 from agentws.invocations import Invocation, InvocationTable
 from agentws.log_reader import LogReader
-from agentws.protocol import IdSource, InvocationError, decode_payload
+from agentws.protocol.asyncapi import describe
+from agentws.protocol.encoding import decode_payload
+from agentws.protocol.errors import InvocationError
+from agentws.protocol.identifiers import IdSource
 from agentws.settings import Settings
 from agentws.sse import END_ID, EventStream
 from agentws.stores import Log
@@ -126,7 +129,7 @@ class HttpApi:
 
     async def asyncapi(self, _request: web.Request) -> web.Response:
         """Answer the document that the agent registered, else the description of the socket."""
-        return json_response(describe() if self._asyncapi is None else self._asyncapi)
+        return json_response(describe(__version__) if self._asyncapi is None else self._asyncapi)
 
     async def _promise(self, invocation: Invocation) -> web.Response:
         """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""

@@ -17,16 +17,11 @@ from agentws.caller import Caller
 from agentws.handler import Agent, ContextHandler, InvocationContext, end_reports
 from agentws.log_reader import LogReader
 from agentws.own_task import is_destroyed, run_apart
-from agentws.protocol import (
-    IdSource,
-    InvocationError,
-    OnDisconnect,
-    PlatformError,
-    Record,
-    encode,
-    internal_error,
-    shutting_down,
-)
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError, PlatformError, internal_error, shutting_down
+from agentws.protocol.frames import OnDisconnect
+from agentws.protocol.identifiers import IdSource
+from agentws.protocol.records import Record
 from agentws.settings import InvocationsSettings
 from agentws.stores import Log, Outcome, Snapshot, Store, already_exists
 from agentws.telemetry import Action, Operation, Telemetry

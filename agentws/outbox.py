@@ -6,16 +6,9 @@ from typing import Final
 from msgspec import UNSET, Raw
 
 from agentws.connections import Connection
-from agentws.protocol import (
-    ErrorFrame,
-    InvocationError,
-    Result,
-    ServerFrame,
-    StreamChunk,
-    StreamEnd,
-    encode,
-    error_body,
-)
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError, error_body
+from agentws.protocol.frames import ErrorFrame, Result, ServerFrame, StreamChunk, StreamEnd
 from agentws.stores import Follower, Log
 
 BATCH_BYTES: Final = 64 * 1024

@@ -36,7 +36,8 @@ from agentws.handshake import (
 )
 from agentws.keep_alive import Rounds
 from agentws.own_task import run_apart
-from agentws.protocol import Farewell, new_id
+from agentws.protocol.frames import Farewell
+from agentws.protocol.identifiers import new_id
 from agentws.settings import WebSocketSettings
 from agentws.telemetry import handler_trace
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agentws.protocol import ID_RULE, is_id
+from agentws.protocol.identifiers import ID_RULE, is_id
 
 
 def _stars(secret: object) -> str:

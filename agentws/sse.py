@@ -17,7 +17,8 @@ from msgspec.json import format as format_json
 
 from agentws.connections import SendDeadline
 from agentws.log_reader import LogReader
-from agentws.protocol import ReplayGap, encode, error_body
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import ReplayGap, error_body
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",

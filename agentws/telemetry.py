@@ -19,7 +19,7 @@ from agentws.caller import NO_TRACE
 from agentws.handler import InvocationContext, Transport
 from agentws.logs import INVOCATION
 from agentws.metrics import Metrics, silent
-from agentws.protocol import InvocationError, internal_error
+from agentws.protocol.errors import InvocationError, internal_error
 from agentws.settings import AgentSettings
 
 Action = Literal["invoke_agent", "get_invocation", "cancel_invocation"]

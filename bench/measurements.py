@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 from msgspec import Raw
 
-from agentws.protocol import StreamChunk, encode
+from agentws.protocol.encoding import encode
+from agentws.protocol.frames import StreamChunk
 from bench.agents import CHUNKS, TOKEN
 from bench.following import LENGTH, Times
 from bench.load import Exchange, open_sockets

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from agentws.protocol import CLIENT_FRAMES, STATUS
+from agentws.protocol.decoding import CLIENT_FRAMES
+from agentws.protocol.errors import STATUS
 from tests.attackers import connect, shake_hands
 from tests.corpus import FRAMES, MESSAGES, REQUESTS
 from tests.openapi import DOCUMENT

@@ -19,7 +19,7 @@ from agentws.handshake import (
     require_upgrade,
     socket_session,
 )
-from agentws.protocol import InvocationError
+from agentws.protocol.errors import InvocationError
 
 UPGRADE = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
 

@@ -20,47 +20,39 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 import agentws
-from agentws.protocol import (
-    CLIENT_FRAMES,
+from agentws.protocol.decoding import CLIENT_FRAMES, BadFrame, decode_frame
+from agentws.protocol.encoding import decode_payload, encode
+from agentws.protocol.errors import (
     STATUS,
+    InvocationError,
+    PlatformCode,
+    PlatformError,
+    ReplayGap,
+    error_body,
+    error_source,
+    shutting_down,
+)
+from agentws.protocol.frames import (
     Accepted,
     AttachInvocation,
-    BadFrame,
     CancelInvocation,
     ClientFrame,
     ErrorFrame,
-    Failure,
     GetInvocation,
     GoingAway,
-    IdSource,
-    InvocationError,
     Invoke,
     Ping,
-    PlatformCode,
-    PlatformError,
     Pong,
-    Record,
-    ReplayGap,
     Result,
     ServerFrame,
     ServerPing,
     ServerPong,
     StreamChunk,
     StreamEnd,
-    StreamState,
     action_of,
-    decode_frame,
-    decode_payload,
-    encode,
-    encode_record,
-    error_body,
-    error_source,
-    given_id,
-    is_id,
-    new_id,
-    shutting_down,
-    trace_id,
 )
+from agentws.protocol.identifiers import IdSource, given_id, is_id, new_id, trace_id
+from agentws.protocol.records import Failure, Record, StreamState, encode_record
 
 Fields = dict[str, Any]
 
@@ -75,6 +67,7 @@ ACTIONS = (
 ID_CHARACTERS = string.ascii_letters + string.digits + "._:-"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+CALLERS_TRACE = {"traceparent": TRACEPARENT, "tracestate": "a=b", "baggage": "c=d"}
 
 json_values = st.recursive(
     st.none()
@@ -129,11 +122,9 @@ def nested(depth: int) -> str:
                 session_id="s",
                 background=True,
                 on_disconnect="continue",
-                traceparent=TRACEPARENT,
-                tracestate="a=b",
-                baggage="c=d",
+                **CALLERS_TRACE,
             ),
-            Invoke({"message": "hello"}, "i", "s", True, "continue", TRACEPARENT, "a=b", "c=d"),
+            Invoke({"message": "hello"}, "i", "s", True, "continue", **CALLERS_TRACE),
         ),
         ('{"action":"invoke","on_disconnect":"cancel"}', Invoke(on_disconnect="cancel")),
         ('{"action":"invoke","background":false}', Invoke(background=False)),
@@ -143,11 +134,9 @@ def nested(depth: int) -> str:
                 action="get_invocation",
                 invocation_id="i",
                 session_id="s",
-                traceparent=TRACEPARENT,
-                tracestate="a=b",
-                baggage="c=d",
+                **CALLERS_TRACE,
             ),
-            GetInvocation("i", "s", TRACEPARENT, "a=b", "c=d"),
+            GetInvocation("i", "s", **CALLERS_TRACE),
         ),
         ('{"action":"cancel_invocation","invocation_id":"i"}', CancelInvocation("i")),
         (
@@ -155,11 +144,9 @@ def nested(depth: int) -> str:
                 action="cancel_invocation",
                 invocation_id="i",
                 session_id="s",
-                traceparent=TRACEPARENT,
-                tracestate="a=b",
-                baggage="c=d",
+                **CALLERS_TRACE,
             ),
-            CancelInvocation("i", "s", TRACEPARENT, "a=b", "c=d"),
+            CancelInvocation("i", "s", **CALLERS_TRACE),
         ),
         ('{"action":"attach_invocation","invocation_id":"i"}', AttachInvocation("i")),
         (

@@ -15,7 +15,8 @@ from typing import NamedTuple, get_args
 import pytest
 
 from agentws.config import load
-from agentws.protocol import Status, decode_frame
+from agentws.protocol.decoding import decode_frame
+from agentws.protocol.records import Status
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
 from agentws.handler import end_reports
-from agentws.protocol import MOST_PROGRESS, Record
+from agentws.protocol.encoding import MOST_PROGRESS
+from agentws.protocol.records import Record
 from agentws.stores import Follower, Log
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.processes import Start

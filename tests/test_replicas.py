@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from agentws import Agent, InvocationContext, InvocationError
-from agentws.protocol import Record
+from agentws.protocol.records import Record
 from tests.conftest import PATIENCE, Client, Frame, Serve
 from tests.redis_server import RedisServer
 from tests.replicas import LEASE, SOON, ServePair, Stage, becomes, begin, chunks, get, readiness

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from agentws.protocol import InvocationError
+from agentws.protocol.errors import InvocationError
 from agentws.stores.log import Follower, Log, Outcome, Snapshot
 
 __all__ = [

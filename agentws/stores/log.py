@@ -8,15 +8,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from agentws.protocol import (
-    Failure,
-    InvocationError,
-    Record,
-    ReplayGap,
-    Status,
-    StreamState,
-    encode_record,
-)
+from agentws.protocol.errors import InvocationError, ReplayGap
+from agentws.protocol.records import Failure, Record, Status, StreamState, encode_record
 
 WINDOW: Final = 64 * 1024
 """How many bytes a writer may be ahead of its fastest listener: about a socket's buffer."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from agentws.protocol import Record
+from agentws.protocol.records import Record
 from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
 

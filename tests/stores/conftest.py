@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from agentws.protocol import InvocationError, Record
+from agentws.protocol.errors import InvocationError
+from agentws.protocol.records import Record
 from agentws.stores import Follower, Log, Outcome, Store
 from agentws.stores.memory import MemoryStore
 from agentws.stores.redis import RedisStore

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agentws.protocol import InvocationError, Record, ReplayGap
+from agentws.protocol.errors import InvocationError, ReplayGap
+from agentws.protocol.records import Record
 from agentws.stores.log import BATCH, WINDOW, Follower, Log, Outcome
 
 PATIENCE = 5.0

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from agentws.protocol import InvocationError, ReplayGap
+from agentws.protocol.errors import InvocationError, ReplayGap
 from agentws.stores import Outcome, Store
 from tests.stores.conftest import OpenStore, Reader, a_log, claim, end, finish, found, gone, run
 

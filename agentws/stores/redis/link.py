@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from agentws.own_task import Upkeep
-from agentws.protocol import PlatformError
+from agentws.protocol.errors import PlatformError
 from agentws.stores.redis.line import Line, new_connection, will_pass
 from agentws.stores.redis.scripts import ALL, Script
 

@@ -7,7 +7,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from agentws.own_task import Upkeep
-from agentws.protocol import encode
+from agentws.protocol.encoding import encode
 from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.letters import Attend, Cancel, Letter, Mailbox

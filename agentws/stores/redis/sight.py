@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from agentws.protocol import PlatformError, Record
+from agentws.protocol.errors import PlatformError
+from agentws.protocol.records import Record
 from agentws.stores.log import Log, Outcome, Snapshot
 
 _logger: Final = logging.getLogger("agentws.store")

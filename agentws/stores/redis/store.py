@@ -14,7 +14,8 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from agentws.own_task import Upkeep
-from agentws.protocol import InvocationError, new_id
+from agentws.protocol.errors import InvocationError
+from agentws.protocol.identifiers import new_id
 from agentws.stores import Settled, Stop, StoreError, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts

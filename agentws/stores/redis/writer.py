@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from agentws.protocol import InvocationError, encode
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError
 from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts

@@ -8,15 +8,14 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from agentws import __version__
-from agentws.protocol import ClientFrame, ServerFrame
+from agentws.protocol.frames import ClientFrame, ServerFrame
 
 _ADDRESS: Final = "/invocations_ws/ws"
 _CHANNEL: Final = "framed"
 
 
-def describe() -> Mapping[str, Any]:
-    """Return the document, ready to be encoded as JSON."""
+def describe(version: str) -> Mapping[str, Any]:
+    """Return the document for a version of the server, ready to be encoded as JSON."""
     received = get_args(ClientFrame)
     sent = get_args(ServerFrame)
     _, schemas = msgspec.json.schema_components(
@@ -29,7 +28,7 @@ def describe() -> Mapping[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "agentws framed socket",
-            "version": __version__,
+            "version": version,
             "description": "Invoke an agent, follow, poll and cancel it, over one WebSocket.",
         },
         "defaultContentType": "application/json",

@@ -1,0 +1,97 @@
+"""JSON, in and out, of whatever size, and whatever it holds."""
+
+import gc
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from agentws.protocol.errors import InvocationError
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises for a text that is no JSON; for numbers out of range, `ValidationError`."""
+
+_LARGE: Final = 64 * 1024
+"""From how many characters on a text may make so many values that collecting garbage counts."""
+
+MOST_PROGRESS: Final = 64 * 1024
+"""How many bytes of JSON an invocation may report as its progress."""
+
+_Decoded = TypeVar("_Decoded")
+
+
+def decode_payload(body: bytes) -> Any:
+    """Decode the body of an HTTP invoke; an empty one is `{}` (§6).
+
+    Raises `InvocationError` (`invalid_json`).
+    """
+    if not body:
+        return {}
+    try:
+        return decode(body, msgspec.json.decode)
+    except NOT_JSON as error:
+        raise invalid_json(error) from None
+
+
+def decode(text: str | bytes, decoder: Callable[[str | bytes], _Decoded]) -> _Decoded:
+    """Decode JSON; a large text without garbage collection in between.
+
+    A text of brackets makes a million lists; looking through them again and again as they become
+    more would take three times as long as to decode them, with everybody waiting. Raises what
+    `decoder` does.
+    """
+    if len(text) < _LARGE or not gc.isenabled():
+        return decoder(text)
+    gc.disable()
+    try:
+        return decoder(text)
+    finally:
+        gc.enable()
+
+
+def invalid_json(error: Exception) -> InvocationError:
+    """Return what to answer to a text for which msgspec raised one of `NOT_JSON`."""
+    return InvocationError("invalid_json", _why_not_json(error))
+
+
+def _why_not_json(error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return "The text nests too deeply"
+        case UnicodeError():
+            return "The text is not UTF-8"
+        case msgspec.ValidationError():
+            return "The text holds a number out of range"
+        case _:
+            return "The text is not JSON"
+
+
+def _encode_foreign(value: object) -> object:
+    """Make pydantic models encodable, without importing pydantic for those who have none."""
+    model_dump = getattr(type(value), "model_dump", None)
+    if model_dump is None:
+        raise TypeError(f"JSON cannot hold a {type(value).__name__}")
+    return model_dump(value, mode="json")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_encode_foreign)
+encode: Final = _encoder.encode
+"""Encode a frame or any value that a handler may return; non-finite numbers become null.
+
+Raises an ordinary exception (its class depends on the value) for what JSON cannot hold.
+"""
+
+
+def encode_progress(value: object) -> bytes:
+    """Encode what a handler reports as its progress (§5).
+
+    Raises `ValueError` for what JSON cannot hold, and for more than `MOST_PROGRESS`.
+    """
+    try:
+        progress = encode(value)
+        msgspec.json.decode(progress)  # a `Raw` is encoded as it is
+    except Exception as error:
+        raise ValueError(f"Progress must be a value that JSON can hold: {error}") from error
+    if len(progress) > MOST_PROGRESS:
+        raise ValueError(f"Progress takes {len(progress)} bytes of JSON; {MOST_PROGRESS} may be")
+    return progress
