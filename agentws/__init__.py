@@ -3,12 +3,10 @@
 What an agent author needs is here; the daemon is in the modules below.
 """
 
-from agentws.handler import (
-    Agent,
-    InvocationContext,
-    InvocationError,
-    InvocationWebSocketHandler,
-)
+from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import Agent
+from agentws.protocol.errors import InvocationError
 
 __all__ = [
     "Agent",

@@ -8,11 +8,11 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from agentws.caller import IDENTITY, Identity
+from agentws.config.settings import AuthSettings
 from agentws.handshake import require_upgrade
 from agentws.origins import Origins
 from agentws.protocol.errors import InvocationError
 from agentws.routing import leads_nowhere, plain_path
-from agentws.settings import AuthSettings
 from agentws.tokens import BadToken, SigningKeys, TokenVerifier
 
 _API_KEY_HEADER: Final = "api-key"

@@ -10,7 +10,7 @@ from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.trace import TraceState
 
-from agentws.handler import InvocationContext, Reporter, Transport
+from agentws.agent.context import InvocationContext, Reporter, Transport
 from agentws.protocol.identifiers import is_id, new_id, trace_id
 
 NO_TRACE: Final = Context()

@@ -6,11 +6,13 @@ from typing import Any, Final, ParamSpec
 
 from aiohttp import web
 
+from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.context import InvocationContext
+from agentws.agent.own_task import is_destroyed, run_apart
 from agentws.answers import BEGUN, finish
 from agentws.caller import Caller, read_caller
 from agentws.draining import drain_tasks
 from agentws.envelope import AgentAnswer, ask_for_body
-from agentws.handler import InvocationContext, InvocationWebSocketHandler
 from agentws.handshake import (
     INVOCATION_ID,
     REQUEST_ID,
@@ -19,7 +21,6 @@ from agentws.handshake import (
     http_session,
     path_invocation_id,
 )
-from agentws.own_task import is_destroyed, run_apart
 from agentws.protocol.errors import InvocationError, shutting_down
 from agentws.protocol.identifiers import new_id
 from agentws.sse import SilenceBreaker, needs_comments

@@ -10,12 +10,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from agentws import __version__
-from agentws.otel_variables import forget_empty
+from agentws.config.otel_variables import forget_empty
 from agentws.process import Signals, Stopped, leave, open_streams
 
 if TYPE_CHECKING:
-    from agentws.config import Loaded, Settings
-    from agentws.handler import Served
+    from agentws.agent.loading import Served
+    from agentws.config.settings import Settings
+    from agentws.config.sources import Loaded
 
 _PAGE = """\
 Serve an AI agent over WebSocket and HTTP.
@@ -124,7 +125,7 @@ def check(file: Path | None, **flags: object) -> None:
     """
     keyed = _keyed(flags)
     loaded = _load_config(file, keyed)
-    from agentws.config import rows
+    from agentws.config.sources import rows
 
     try:
         loaded = _load_config(file, keyed, _load_handler(loaded.settings).daemon_settings)
@@ -136,7 +137,7 @@ def check(file: Path | None, **flags: object) -> None:
 
 @contextmanager
 def _needed() -> Iterator[None]:
-    from agentws.requirements import PackageError, needed
+    from agentws.config.requirements import PackageError, needed
 
     try:
         with needed():
@@ -162,7 +163,7 @@ def _load_config(
     file: Path | None, flags: Mapping[str, object], program: Mapping[str, object] | None = None
 ) -> "Loaded":
     with _needed():
-        from agentws.config import ConfigError, load
+        from agentws.config.sources import ConfigError, load
     try:
         return load(file, flags=flags, program=program or {})
     except ConfigError as error:
@@ -170,7 +171,7 @@ def _load_config(
 
 
 def _load_handler(settings: "Settings") -> "Served":
-    from agentws.handler import LoadError, load
+    from agentws.agent.loading import LoadError, load
 
     try:
         return load(settings.handler.target or None)

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from agentws.handler import Agent, InvocationContext, InvocationError, is_loading
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import Agent
+from agentws.agent.loading import is_loading
 from agentws.process import Signals, Stopped, leave, open_streams
+from agentws.protocol.errors import InvocationError
 
 __all__ = ["InvocationWSAgentServerHost", "InvocationWSContext", "InvocationWSError"]
 
@@ -61,11 +64,11 @@ class InvocationWSAgentServerHost(Agent):
         leave(code)
 
     def _serve(self, flags: Mapping[str, object], signals: Signals) -> int:
-        from agentws.requirements import PackageError, needed
+        from agentws.config.requirements import PackageError, needed
 
         try:
             with needed():
-                from agentws.config import ConfigError, load
+                from agentws.config.sources import ConfigError, load
                 from agentws.daemon import START_ERRORS, run
         except PackageError as error:
             return _refuse(error)

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, Final
 
 from agentws import logs
-from agentws.config import Loaded
-from agentws.handler import Served
+from agentws.agent.loading import Served
+from agentws.config.requirements import PackageError
+from agentws.config.settings import EventLoop
+from agentws.config.sources import Loaded
 from agentws.process import Signals, threads_are_left
-from agentws.requirements import PackageError
 from agentws.server import BindError, Server, StartupError, StoreError
-from agentws.settings import EventLoop
 from agentws.stalls import StallWatch
 from agentws.telemetry import TelemetryError
 

@@ -47,12 +47,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, Tr
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from agentws import __version__
+from agentws.config.otel_variables import Signal, exports
+from agentws.config.requirements import PackageError, needed
+from agentws.config.settings import AgentSettings, TelemetrySettings
 from agentws.export_queue import ExportQueue, Limits, exporting, is_exporting
 from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
 from agentws.logs import InvocationFilter
-from agentws.otel_variables import Signal, exports
-from agentws.requirements import PackageError, needed
-from agentws.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry import SYSTEM, ObservingTelemetry, TelemetryError
 
 Exporter = TypeVar("Exporter")

@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw
 from opentelemetry.context import Context
 
 from agentws.caller import Caller, message_trace, read_caller
+from agentws.config.settings import WebSocketSettings
 from agentws.connections import (
     INSTANT,
     LAST_TYPES,
@@ -55,8 +56,7 @@ from agentws.protocol.frames import (
     ServerPong,
     action_of,
 )
-from agentws.settings import WebSocketSettings
-from agentws.stores import Log
+from agentws.stores.log import Log
 
 SUBPROTOCOL: Final = "agentws.v1"
 """The name of what is spoken here, for clients that have to offer one (§1)."""

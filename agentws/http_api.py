@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from agentws import __version__
 from agentws.caller import read_caller
+from agentws.config.settings import Settings
 from agentws.content_coding import Corrupt, Plain, decoder
 from agentws.envelope import UnreadableBody, ask_for_body, encoded_response, json_response
 from agentws.handshake import (
@@ -20,14 +21,13 @@ from agentws.handshake import (
     path_invocation_id,
 )
 from agentws.invocations import Invocation, InvocationTable
-from agentws.log_reader import LogReader
 from agentws.protocol.asyncapi import describe
 from agentws.protocol.encoding import decode_payload
 from agentws.protocol.errors import InvocationError
 from agentws.protocol.identifiers import IdSource
-from agentws.settings import Settings
 from agentws.sse import END_ID, EventStream
-from agentws.stores import Log
+from agentws.stores.log import Log
+from agentws.stores.log_reader import LogReader
 
 MOST_COLLECTED: Final = 64 * 1024**2
 """Bytes of a stream that are held together for a client that wants one JSON array."""

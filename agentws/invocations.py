@@ -13,17 +13,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry.context import Context, attach
 
+from agentws.agent.context import InvocationContext, end_reports
+from agentws.agent.handlers import Agent, ContextHandler
+from agentws.agent.own_task import is_destroyed, run_apart
 from agentws.caller import Caller
-from agentws.handler import Agent, ContextHandler, InvocationContext, end_reports
-from agentws.log_reader import LogReader
-from agentws.own_task import is_destroyed, run_apart
+from agentws.config.settings import InvocationsSettings
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, PlatformError, internal_error, shutting_down
 from agentws.protocol.frames import OnDisconnect
 from agentws.protocol.identifiers import IdSource
 from agentws.protocol.records import Record
-from agentws.settings import InvocationsSettings
-from agentws.stores import Log, Outcome, Snapshot, Store, already_exists
+from agentws.stores.log import Log, Outcome, Snapshot
+from agentws.stores.log_reader import LogReader
+from agentws.stores.store import Store, already_exists
 from agentws.telemetry import Action, Operation, Telemetry
 
 _logger: Final = logging.getLogger("agentws.invocations")
@@ -279,12 +281,16 @@ class Invocation:
                 if self._stop is not None:  # it swallowed its cancellation
                     return
                 log.append(encode(value))
-                crowded = log.crowded
-                if not crowded and clock() <= breathed + BREATH:
+                is_over_high_water = log.is_over_high_water
+                if not is_over_high_water and clock() <= breathed + BREATH:
                     continue
                 if log.last == 1:  # after which a breath is always due
                     self._operation.first_chunk()
-                await (log.room(self._terms.send_timeout) if crowded else asyncio.sleep(0))
+                await (
+                    log.wait_for_followers(self._terms.send_timeout)
+                    if is_over_high_water
+                    else asyncio.sleep(0)
+                )
                 breathed = clock()
 
     def _translate(self, error: BaseException) -> InvocationError:

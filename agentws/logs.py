@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import create_key, get_value
 from pythonjsonlogger.json import JsonFormatter
 
-from agentws.handler import InvocationContext
+from agentws.agent.context import InvocationContext
 
 _logger: Final = logging.getLogger("agentws.logs")
 

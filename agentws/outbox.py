@@ -9,7 +9,7 @@ from agentws.connections import Connection
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, error_body
 from agentws.protocol.frames import ErrorFrame, Result, ServerFrame, StreamChunk, StreamEnd
-from agentws.stores import Follower, Log
+from agentws.stores.log import Follower, Log
 
 BATCH_BYTES: Final = 64 * 1024
 """How much is written at a time: about what a transport takes before it asks to wait."""

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-class Stopped(BaseException):
-    """A signal came before there was anything to drain."""
+class Stopped(KeyboardInterrupt):
+    """A signal came before there was anything to drain.
+
+    So it is for everybody between here and the command that knows of `KeyboardInterrupt` only.
+    """
 
 
 class Signals:

@@ -11,7 +11,11 @@ from typing import Any, Final
 from aiohttp import WSCloseCode, WSMessage, WSMessageTypeError, WSMsgType, web
 from opentelemetry import context as trace_context
 
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import SocketHandler
+from agentws.agent.own_task import run_apart
 from agentws.caller import read_caller
+from agentws.config.settings import WebSocketSettings
 from agentws.connections import (
     INSTANT,
     LAST_TYPES,
@@ -26,7 +30,6 @@ from agentws.connections import (
     size_of,
 )
 from agentws.draining import drain_tasks
-from agentws.handler import InvocationContext, SocketHandler
 from agentws.handshake import (
     REQUEST_ID,
     SESSION_ID,
@@ -35,10 +38,8 @@ from agentws.handshake import (
     socket_session,
 )
 from agentws.keep_alive import Rounds
-from agentws.own_task import run_apart
 from agentws.protocol.frames import Farewell
 from agentws.protocol.identifiers import new_id
-from agentws.settings import WebSocketSettings
 from agentws.telemetry import handler_trace
 
 _logger: Final = logging.getLogger("agentws.raw")

@@ -13,24 +13,25 @@ from opentelemetry import metrics, trace
 
 from agentws import __version__, answers
 from agentws.access_log import AccessLogger, ServerLogger
+from agentws.agent.handlers import Agent
+from agentws.agent.loading import Served
 from agentws.auth import AccessControl
 from agentws.class_api import ClassApi
+from agentws.config.requirements import PackageError, needed
+from agentws.config.settings import Settings, without_credentials
 from agentws.connections import ConnectionRegistry, Terms
 from agentws.cors import allow_origins
 from agentws.envelope import add_headers, answering_errors
 from agentws.framed_ws import FramedEndpoint
-from agentws.handler import Agent, Served
 from agentws.http_api import HttpApi
 from agentws.invocations import InvocationTable
 from agentws.origins import Origins
 from agentws.raw_ws import RawEndpoint
-from agentws.requirements import PackageError, needed
 from agentws.routing import serve_routes
 from agentws.service_api import PROBES, ServiceApi
-from agentws.settings import Settings, without_credentials
-from agentws.stores import Store
-from agentws.stores import StoreError as StoreError  # whoever starts the server must know it
 from agentws.stores.memory import MemoryStore
+from agentws.stores.store import Store
+from agentws.stores.store import StoreError as StoreError
 from agentws.telemetry import ObservingTelemetry, Telemetry
 
 _logger: Final = logging.getLogger("agentws.server")
@@ -326,7 +327,7 @@ def _make_store(settings: Settings) -> Store:
         return MemoryStore(retention=kept.retention, max_retained=kept.max_retained)
     try:
         with needed():
-            from agentws.stores.redis import RedisStore
+            from agentws.stores.redis.store import RedisStore
     except PackageError as error:
         raise StoreError(f"store.url needs agentws[redis]: {error}") from error
     return RedisStore(

@@ -16,9 +16,9 @@ from aiohttp.abc import AbstractStreamWriter
 from msgspec.json import format as format_json
 
 from agentws.connections import SendDeadline
-from agentws.log_reader import LogReader
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import ReplayGap, error_body
+from agentws.stores.log_reader import LogReader
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",

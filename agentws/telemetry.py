@@ -15,12 +15,12 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from agentws.agent.context import InvocationContext, Transport
 from agentws.caller import NO_TRACE
-from agentws.handler import InvocationContext, Transport
+from agentws.config.settings import AgentSettings
 from agentws.logs import INVOCATION
 from agentws.metrics import Metrics, silent
 from agentws.protocol.errors import InvocationError, internal_error
-from agentws.settings import AgentSettings
 
 Action = Literal["invoke_agent", "get_invocation", "cancel_invocation"]
 

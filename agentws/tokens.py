@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from agentws.requirements import needed
+from agentws.config.requirements import needed
 
 if TYPE_CHECKING:
     from jwt import PyJWK

@@ -20,9 +20,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from agentws.handler import Agent
+from agentws.agent.handlers import Agent
+from agentws.config.settings import Settings
 from agentws.server import Server
-from agentws.settings import Settings
 from agentws.stores.memory import MemoryStore
 from bench.agents import mixed
 from bench.loops import run

@@ -12,9 +12,9 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from agentws.handler import Served
+from agentws.agent.loading import Served
+from agentws.config.settings import Settings
 from agentws.server import Server
-from agentws.settings import Settings
 from tests.redis_server import RedisServer, running_redis
 
 pytest_plugins = ["tests.primary", "tests.processes", "tests.replicas"]

@@ -9,6 +9,7 @@ from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
 
+from agentws.agent.context import InvocationContext
 from agentws.caller import (
     NO_TRACE,
     Caller,
@@ -17,7 +18,6 @@ from agentws.caller import (
     read_trace,
     request_id,
 )
-from agentws.handler import InvocationContext
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

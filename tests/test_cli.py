@@ -15,9 +15,8 @@ import pytest
 
 from agentws import __version__
 from agentws.cli import main
-from agentws.settings import OPTIONS
-
-ROOT = Path(__file__).parents[1]
+from agentws.config.settings import OPTIONS
+from tests.processes import ROOT
 
 needs_daemon = pytest.mark.skipif(
     importlib.util.find_spec("agentws.daemon") is None, reason="agentws.daemon is not there"
@@ -205,7 +204,7 @@ CLOSED = """if True:
 """A program that runs the command line with a stream closed, as a shell does it."""
 
 
-# The handler (agentws.handler)
+# The handler (agentws.agent)
 
 
 @pytest.fixture
@@ -254,7 +253,7 @@ def test_an_address_in_use_is_one_sentence(agentws: Run) -> None:
 @needs_daemon
 def test_a_startup_handler_that_raises_is_exit_1(agentws: Run, tmp_path: Path) -> None:
     (tmp_path / "agent.py").write_text(
-        "from agentws.handler import Agent\n"
+        "from agentws import Agent\n"
         "agent = Agent()\n"
         "@agent.invoke_handler\n"
         "async def invoke(payload, context): ...\n"

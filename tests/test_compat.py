@@ -15,15 +15,14 @@ import pytest
 import websockets
 
 from agentws import InvocationContext, InvocationError
+from agentws.agent.loading import load
 from agentws.compat import (
     InvocationWSAgentServerHost,
     InvocationWSContext,
     InvocationWSError,
 )
-from agentws.handler import load
 from tests.conftest import PATIENCE, Client
-
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT
 
 MODULE = """
 from agentws.compat import InvocationWSAgentServerHost

@@ -19,8 +19,9 @@ from aiohttp import web
 from websockets.exceptions import InvalidStatus
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
+from agentws.agent.handlers import InvokeHandler
+from agentws.agent.loading import Served
 from agentws.connections import lifetime
-from agentws.handler import InvokeHandler, Served
 from tests.conftest import PATIENCE, Client, LogLines, Running, Serve
 from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, HttpPeer, masked
 

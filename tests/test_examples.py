@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import websockets
 
-from agentws.handler import load
+from agentws.agent.loading import load
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.redis_server import RedisServer
 from tests.replicas import ServePair

@@ -16,8 +16,8 @@ import pydantic
 import pytest
 
 from agentws import Agent, InvocationContext, InvocationError
+from agentws.agent.handlers import InvokeHandler
 from agentws.framed_ws import FLUSH_PATIENCE
-from agentws.handler import InvokeHandler
 from tests.conftest import PATIENCE, Client, Frame, LogLines, Serve
 from tests.peers import CLOSE, PING, PONG, TEXT, FramedPeer, masked
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,10 +23,10 @@ from tests.attackers import connect, shake_hands
 from tests.corpus import FRAMES, MESSAGES, REQUESTS
 from tests.openapi import DOCUMENT
 from tests.peers import CLOSE, TEXT, masked
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.random
 
-ROOT = Path(__file__).parents[1]
 BINARY = 0x2
 PATIENCE = 10.0
 """Seconds after which an answer is missing."""

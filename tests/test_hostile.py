@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 import psutil
@@ -19,9 +18,7 @@ from agentws.framed_ws import MOST_WAITING_ACTIONS
 from tests.attackers import ATTACKS, MANY
 from tests.conftest import Address, LogLines, Serve
 from tests.peers import TEXT, FramedPeer, HttpPeer, masked
-from tests.processes import Daemon
-
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT, Daemon
 
 LONGEST = 0.05
 """Seconds within which 99 of 100 echoes come back to somebody else."""

@@ -20,7 +20,7 @@ from aiohttp import web
 from yarl import URL
 
 from agentws import Agent, InvocationContext, InvocationError, __version__
-from agentws.handler import InvokeHandler
+from agentws.agent.handlers import InvokeHandler
 from tests.conftest import PATIENCE, LogLines, Running, Serve
 from tests.peers import HttpPeer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT
 
 
 def lint_imports(folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -33,9 +33,9 @@ def test_imports_keep_to_the_picture() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("protocol", "settings"),
-        ("config", "handler"),
-        ("handler", "framed_ws"),
+        ("protocol.errors", "config.settings"),
+        ("config.sources", "agent.handlers"),
+        ("agent.handlers", "framed_ws"),
         ("stores.memory", "invocations"),
         ("connections", "invocations"),
         ("invocations", "connections"),

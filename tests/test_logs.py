@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from opentelemetry.context import attach, set_value
 
-from agentws.handler import InvocationContext
+from agentws.agent.context import InvocationContext
 from agentws.logs import INVOCATION, MOST_WAITING, LogOutput, configure
 from tests.conftest import PATIENCE
 

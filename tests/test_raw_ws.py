@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agentws import Agent, InvocationContext, InvocationError, __version__
-from agentws.handler import SocketHandler
+from agentws.agent.handlers import SocketHandler
 from agentws.logs import InvocationFilter
 from agentws.raw_ws import MOST_UNREAD
 from tests.conftest import PATIENCE, LogLines, Running, Serve

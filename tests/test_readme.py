@@ -14,12 +14,12 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from agentws.config import load
+from agentws.config.sources import load
 from agentws.protocol.decoding import decode_frame
 from agentws.protocol.records import Status
 from tests.conftest import PATIENCE
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 

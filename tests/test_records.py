@@ -14,10 +14,10 @@ import websockets
 from aiohttp import web
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
-from agentws.handler import end_reports
+from agentws.agent.context import end_reports
 from agentws.protocol.encoding import MOST_PROGRESS
 from agentws.protocol.records import Record
-from agentws.stores import Follower, Log
+from agentws.stores.log import Follower, Log
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.processes import Start
 from tests.redis_server import RedisServer

@@ -1,9 +1,8 @@
 """Every attack in SECURITY.md has a test."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT
 
 
 def test_the_tests_that_it_names_are_there() -> None:

@@ -17,8 +17,8 @@ import websockets
 from websockets.exceptions import InvalidStatus
 
 from agentws import Agent, InvocationContext
+from agentws.config.settings import Settings
 from agentws.server import BindError, Server, StartupError
-from agentws.settings import Settings
 from tests.conftest import PATIENCE, Client, Frame, LogLines, Running, Serve
 from tests.peers import HttpPeer
 

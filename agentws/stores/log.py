@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from agentws.protocol.errors import InvocationError, ReplayGap
 from agentws.protocol.records import Failure, Record, Status, StreamState, encode_record
 
-WINDOW: Final = 64 * 1024
+HIGH_WATER_MARK: Final = 64 * 1024
 """How many bytes a writer may be ahead of its fastest listener: about a socket's buffer."""
 
 BATCH: Final = 128
@@ -50,20 +50,20 @@ class Snapshot(NamedTuple):
 class Log:
     """What one invocation has said so far.
 
-    The writer appends and, between appends, waits for `room`; listeners `follow`. Chunks are JSON
-    texts numbered 1, 2, 3 …; the last `replay_bytes` bytes of them are held for replay, and
-    beyond that whatever the fastest listener has not taken yet, so that a lone listener that
-    reads loses nothing (§5).
+    One writer appends and, between appends, waits while it is too far ahead; any number of
+    `Follower`s take. Chunks are JSON texts numbered 1, 2, 3 …; the last `replay_bytes` bytes of
+    them are held for replay, and beyond that whatever the fastest follower has not taken yet, so
+    that a lone one that reads loses nothing (§5).
     """
 
     __slots__ = (
         "_chunks",
-        "_deserted",
         "_dropped",
         "_followers",
-        "_held",
+        "_held_bytes",
+        "_is_unattended",
         "_replay_bytes",
-        "_room",
+        "_resumed",
         "first",
         "last",
         "on_attendance",
@@ -93,13 +93,13 @@ class Log:
         """Why the invocation was not taken on, where it was not."""
         self._chunks = list(chunks)
         self._dropped = 0  # chunks at the head of the list that are no longer held
-        self._held = sum(map(len, chunks)) if chunks else 0
-        self.written = self._held
+        self._held_bytes = sum(map(len, chunks)) if chunks else 0
+        self.written = self._held_bytes
         """How many bytes were appended, held or not."""
         self._replay_bytes = replay_bytes
         self._followers: list[Follower] = []
-        self._deserted = False
-        self._room: asyncio.Future[None] | None = None
+        self._is_unattended = False
+        self._resumed: asyncio.Future[None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -122,7 +122,7 @@ class Log:
 
         Until the end, more may be held for a listener that has yet to take it.
         """
-        held, size = self.held, self._held
+        held, size = self.held, self._held_bytes
         if size <= self._replay_bytes:
             return held
         surplus = 0
@@ -142,13 +142,13 @@ class Log:
         """Add a chunk, and wake the listeners."""
         self.last += 1
         self._chunks.append(chunk)
-        self._held += len(chunk)
+        self._held_bytes += len(chunk)
         self.written += len(chunk)
-        if self._held > self._replay_bytes:
+        if self._held_bytes > self._replay_bytes:
             self._trim(self._fastest_position())
         for follower in self._followers:
             if follower.position < self.last:
-                follower.rouse()
+                follower.notify()
             else:  # it asked to start beyond this one
                 follower.taken_bytes = self.written
         if self.on_news is not None:
@@ -163,32 +163,32 @@ class Log:
     def skip(self, first: int) -> None:
         """Go on at number `first`: what was before is not held, and who wants it will be told."""
         self._chunks.clear()
-        self._dropped = self._held = 0
+        self._dropped = self._held_bytes = 0
         self.first, self.last = first, first - 1
         for follower in self._followers:
             if follower.position < self.last:
-                follower.rouse()
+                follower.notify()
 
     @property
-    def crowded(self) -> bool:
+    def is_over_high_water(self) -> bool:
         """Whether the writer is a window ahead of its fastest listener, and should wait."""
         if not self._followers:
             return False
         lag = min(follower.lag for follower in self._followers)
-        return lag > min(WINDOW, self._replay_bytes)
+        return lag > min(HIGH_WATER_MARK, self._replay_bytes)
 
-    async def room(self, patience: float) -> None:
+    async def wait_for_followers(self, patience: float) -> None:
         """Wait until the fastest listener has caught up, or for `patience` seconds."""
-        if not self.crowded:
+        if not self.is_over_high_water:
             return
-        self._room = asyncio.get_running_loop().create_future()
+        self._resumed = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(patience):
-                await self._room
+                await self._resumed
         except TimeoutError:
             self._trim(self.last)
         finally:
-            self._room = None
+            self._resumed = None
 
     def end(self, outcome: Outcome) -> None:
         """End the log: nothing more will be appended."""
@@ -199,7 +199,7 @@ class Log:
         if on_end is not None:
             on_end()
         for follower in self._followers:
-            follower.rouse()
+            follower.notify()
 
     def refuse(self, reason: InvocationError) -> None:
         """End a log that was never taken on: nothing ran, and nobody will find it."""
@@ -211,12 +211,12 @@ class Log:
     def join(self, follower: "Follower") -> None:
         """Take on a listener, and wake it at once where it has something to take."""
         self._followers.append(follower)
-        if self._deserted:
+        if self._is_unattended:
             self._tell_attendance()
-        if self._room is not None:
-            self.make_room()
+        if self._resumed is not None:
+            self.resume_writer()
         if self.ended or follower.position < self.last:
-            follower.rouse()
+            follower.notify()
 
     def leave(self, follower: "Follower") -> None:
         """Forget a listener; the writer no longer waits for it. Leaving twice does nothing."""
@@ -224,26 +224,26 @@ class Log:
             self._followers.remove(follower)
         except ValueError:
             return
-        if self._room is not None:
-            self.make_room()
+        if self._resumed is not None:
+            self.resume_writer()
         if self.on_attendance is not None and not self._followers:
             self._tell_attendance()
 
     def _tell_attendance(self) -> None:
-        self._deserted = not self._followers
+        self._is_unattended = not self._followers
         if self.on_attendance is not None:
-            self.on_attendance(not self._deserted)
+            self.on_attendance(not self._is_unattended)
 
     def slice(self, after: int, limit: int) -> Sequence[bytes]:
         """Return at most `limit` chunks from those numbered above `after`, oldest first."""
         start = self._dropped + after + 1 - self.first
         return self._chunks[start : start + limit]
 
-    def make_room(self) -> None:
+    def resume_writer(self) -> None:
         """Let the writer go on if it waited for a listener that has now taken enough."""
-        if self._room is not None and not self._room.done() and not self.crowded:
+        if self._resumed is not None and not self._resumed.done() and not self.is_over_high_water:
             self._trim(self._fastest_position())
-            self._room.set_result(None)
+            self._resumed.set_result(None)
 
     def bytes_after(self, after: int) -> int:
         """Return how many bytes the chunks numbered above `after` have, of those held."""
@@ -256,8 +256,8 @@ class Log:
     def _trim(self, floor: int) -> None:
         """Drop the oldest chunks beyond the bound, none above `floor`."""
         chunks = self._chunks
-        while self._held > self._replay_bytes and self.first <= min(floor, self.last):
-            self._held -= len(chunks[self._dropped])
+        while self._held_bytes > self._replay_bytes and self.first <= min(floor, self.last):
+            self._held_bytes -= len(chunks[self._dropped])
             chunks[self._dropped] = b""
             self._dropped += 1
             self.first += 1
@@ -270,7 +270,7 @@ class Log:
 class Follower(ABC):
     """One listener's place in a log. Derive from it to say what it does when there is news."""
 
-    __slots__ = ("_roused", "log", "position", "taken_bytes")
+    __slots__ = ("_is_notified", "log", "position", "taken_bytes")
 
     def __init__(self, log: Log, after: int = 0) -> None:
         """Listen from now on to the chunks numbered above `after`.
@@ -286,7 +286,7 @@ class Follower(ABC):
         self.taken_bytes = log.written
         if after < log.last:
             self.taken_bytes -= log.bytes_after(after)
-        self._roused = False
+        self._is_notified = False
         log.join(self)
 
     @property
@@ -303,10 +303,10 @@ class Follower(ABC):
         """Whether the log has ended and everything in it was taken."""
         return self.log.ended and self.position >= self.log.last
 
-    def rouse(self) -> None:
+    def notify(self) -> None:
         """Wake the listener unless it is awake."""
-        if not self._roused:
-            self._roused = True
+        if not self._is_notified:
+            self._is_notified = True
             self.wake()
 
     def take(self, max_bytes: int) -> Sequence[bytes]:
@@ -316,7 +316,7 @@ class Follower(ABC):
         `BATCH`. Raises `ReplayGap` when the listener fell behind what is held.
         """
         log = self.log
-        self._roused = False
+        self._is_notified = False
         if self.position >= log.last:
             return ()
         if self.position + 1 < log.first:
@@ -325,8 +325,8 @@ class Follower(ABC):
         self.position += len(chunks)
         self.taken_bytes += size
         if self.position < log.last:
-            self.rouse()
-        log.make_room()
+            self.notify()
+        log.resume_writer()
         return chunks
 
     def leave(self) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from agentws.protocol.records import Record
-from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
+from agentws.stores.store import Settled, Stop, already_exists
 
 SWEEP_PAUSE: Final = 1.0
 """Seconds between two sweeps, at least."""

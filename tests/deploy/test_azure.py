@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agentws.config.settings import OPTIONS
 from agentws.server import CANCEL_TIME, CLOSING_TIME
 from agentws.service_api import ServiceApi
-from agentws.settings import OPTIONS
 from tests.deploy.bicep import BUILT_IN, DECORATORS, Template, text
 from tests.processes import ROOT
 

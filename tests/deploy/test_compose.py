@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agentws.config import load
+from agentws.config.sources import load
 from agentws.server import CANCEL_TIME, CLOSING_TIME
 from tests.processes import ROOT
 

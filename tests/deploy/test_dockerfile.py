@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentws.settings import OPTIONS
+from agentws.config.settings import OPTIONS
 from tests.processes import ROOT
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "examples/container/Dockerfile"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agentws.settings import OPTIONS, SECTIONS
+from agentws.config.settings import OPTIONS, SECTIONS
 from tests.processes import ROOT, Start
 
 GUIDES = [ROOT / "deploy/operations.md", ROOT / "deploy/azure/README.md"]

@@ -8,10 +8,10 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from agentws.config import load
+from agentws.config.settings import OPTIONS
+from agentws.config.sources import load
 from agentws.server import CANCEL_TIME, CLOSING_TIME
 from agentws.service_api import ServiceApi
-from agentws.settings import OPTIONS
 from tests.processes import ROOT
 
 FILES = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))

@@ -9,9 +9,10 @@ import pytest
 
 from agentws.protocol.errors import InvocationError
 from agentws.protocol.records import Record
-from agentws.stores import Follower, Log, Outcome, Store
+from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.memory import MemoryStore
-from agentws.stores.redis import RedisStore
+from agentws.stores.redis.store import RedisStore
+from agentws.stores.store import Store
 
 PATIENCE = 5.0
 """Seconds after which something that a test waits for is missing."""

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agentws.protocol.errors import InvocationError, ReplayGap
 from agentws.protocol.records import Record
-from agentws.stores.log import BATCH, WINDOW, Follower, Log, Outcome
+from agentws.stores.log import BATCH, HIGH_WATER_MARK, Follower, Log, Outcome
 
 PATIENCE = 5.0
 """Seconds after which something that a test waits for is missing."""
@@ -63,8 +63,8 @@ async def write(log: Log, chunks: Sequence[bytes]) -> None:
     """Write as an invocation does."""
     for chunk in chunks:
         log.append(chunk)
-        if log.crowded:
-            await log.room(PATIENCE * 2)
+        if log.is_over_high_water:
+            await log.wait_for_followers(PATIENCE * 2)
     log.end(completed())
 
 
@@ -454,36 +454,38 @@ async def waits(task: "asyncio.Task[None]") -> bool:
 
 @pytest.mark.parametrize("replay_bytes", [1, MUCH])
 async def test_the_writer_waits_for_nobody_when_nobody_listens(replay_bytes: int) -> None:
-    log = a_log(replay_bytes, chunks=[b"x" * WINDOW * 2])
-    assert not log.crowded
+    log = a_log(replay_bytes, chunks=[b"x" * HIGH_WATER_MARK * 2])
+    assert not log.is_over_high_water
     async with asyncio.timeout(PATIENCE):
-        await log.room(PATIENCE * 2)
+        await log.wait_for_followers(PATIENCE * 2)
 
 
 @pytest.mark.parametrize(
-    ("replay_bytes", "ahead", "crowded"),
+    ("replay_bytes", "ahead", "is_over_high_water"),
     [
         (1, 1, False),
         (1, 2, True),
         (100, 100, False),
         (100, 101, True),
-        (MUCH, WINDOW, False),
-        (MUCH, WINDOW + 1, True),
+        (MUCH, HIGH_WATER_MARK, False),
+        (MUCH, HIGH_WATER_MARK + 1, True),
     ],
 )
-def test_how_far_the_writer_may_be_ahead(replay_bytes: int, ahead: int, crowded: bool) -> None:
+def test_how_far_the_writer_may_be_ahead(
+    replay_bytes: int, ahead: int, is_over_high_water: bool
+) -> None:
     log = a_log(replay_bytes)
     Listener(log)
     log.append(b"x" * ahead)
-    assert log.crowded == crowded
+    assert log.is_over_high_water == is_over_high_water
 
 
 def test_what_a_newcomer_has_to_replay_counts_too() -> None:
     log = a_log(replay_bytes=100, chunks=[b"x" * 60])
     Listener(log)
-    assert not log.crowded
+    assert not log.is_over_high_water
     log.append(b"x" * 60)
-    assert log.crowded
+    assert log.is_over_high_water
 
 
 async def test_the_writer_waits_until_the_listener_has_taken() -> None:
@@ -491,14 +493,14 @@ async def test_the_writer_waits_until_the_listener_has_taken() -> None:
     listener = Listener(log)
     log.append(b"11")
     log.append(b"22")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     listener.take(1)
     assert await waits(writer)
     listener.take(1)
     async with asyncio.timeout(PATIENCE):
         await writer
-    assert not log.crowded
+    assert not log.is_over_high_water
     assert list(log.held) == []
 
 
@@ -507,7 +509,7 @@ async def test_the_writer_waits_for_the_fastest_only() -> None:
     fast, slow = Listener(log), Listener(log)
     log.append(b"11")
     log.append(b"22")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     slow.take(1)
     assert await waits(writer)
     fast.take()
@@ -519,7 +521,7 @@ async def test_the_writer_goes_on_when_the_last_listener_leaves() -> None:
     log = a_log(replay_bytes=1)
     listener = Listener(log)
     log.append(b"11")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     listener.leave()
     async with asyncio.timeout(PATIENCE):
@@ -530,7 +532,7 @@ async def test_the_writer_waits_on_when_a_listener_leaves_and_a_slow_one_stays()
     log = a_log(replay_bytes=1)
     leaving, staying = Listener(log), Listener(log)
     log.append(b"11")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     leaving.leave()
     assert await waits(writer)
     staying.take()
@@ -542,10 +544,10 @@ async def test_the_writer_goes_on_when_a_listener_comes_that_is_not_behind() -> 
     log = a_log(replay_bytes=1)
     Listener(log)
     log.append(b"11")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     Listener(log, log.last)
-    assert not log.crowded
+    assert not log.is_over_high_water
     async with asyncio.timeout(PATIENCE):
         await writer
 
@@ -555,7 +557,7 @@ async def test_the_writer_goes_on_when_a_listener_has_all_that_it_wanted() -> No
     listener = Listener(log, 2)
     for chunk in (b"1", b"2", b"33"):
         log.append(chunk)
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     assert listener.take() == [b"33"]
     async with asyncio.timeout(PATIENCE):
@@ -569,7 +571,7 @@ def test_a_listener_that_started_beyond_the_end_is_not_behind_what_it_did_not_wa
     log.append(b"y" * 6)
     assert listener.take() == [b"y" * 6]
     log.append(b"z" * 6)
-    assert not log.crowded
+    assert not log.is_over_high_water
 
 
 async def test_the_writer_waits_no_longer_than_its_patience() -> None:
@@ -579,7 +581,7 @@ async def test_the_writer_waits_no_longer_than_its_patience() -> None:
         log.append(chunk)
     started = asyncio.get_running_loop().time()
     async with asyncio.timeout(PATIENCE):
-        await log.room(0.05)
+        await log.wait_for_followers(0.05)
     assert asyncio.get_running_loop().time() - started >= 0.04
     # From now on the listener counts as any other.
     assert list(log.held) == [b"33"]
@@ -591,13 +593,13 @@ async def test_a_writer_that_is_cancelled_while_it_waits_can_wait_again() -> Non
     log = a_log(replay_bytes=1)
     listener = Listener(log)
     log.append(b"11")
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     writer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writer
     assert list(log.held) == [b"11"]
-    writer = asyncio.create_task(log.room(PATIENCE * 2))
+    writer = asyncio.create_task(log.wait_for_followers(PATIENCE * 2))
     assert await waits(writer)
     listener.take()
     async with asyncio.timeout(PATIENCE):
@@ -606,8 +608,8 @@ async def test_a_writer_that_is_cancelled_while_it_waits_can_wait_again() -> Non
 
 @patient
 @given(
-    replay_bytes=st.integers(1, 50) | st.integers(WINDOW - 1, WINDOW + 1),
-    sizes=st.lists(st.integers(1, 60) | st.just(WINDOW), max_size=40),
+    replay_bytes=st.integers(1, 50) | st.integers(HIGH_WATER_MARK - 1, HIGH_WATER_MARK + 1),
+    sizes=st.lists(st.integers(1, 60) | st.just(HIGH_WATER_MARK), max_size=40),
     max_bytes=st.integers(0, 100),
     late=st.booleans(),
 )
@@ -722,13 +724,15 @@ class LogMachine(RuleBasedStateMachine):
             self.log.append(chunk)
             held = sum(map(len, self.log.held))
             assert held <= max(self.replay_bytes, self.bytes_after(self.fastest))
-            if self.log.crowded:
+            if self.log.is_over_high_water:
                 self.wait(is_patient)
             if self.waiting:
                 break
 
     def wait(self, is_patient: bool) -> None:
-        self.writer = self.loop.create_task(self.log.room(PATIENCE * 100 if is_patient else 0))
+        self.writer = self.loop.create_task(
+            self.log.wait_for_followers(PATIENCE * 100 if is_patient else 0)
+        )
         self.turn()
         assert self.waiting == is_patient
         if not is_patient:

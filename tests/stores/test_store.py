@@ -6,7 +6,8 @@ import time
 import pytest
 
 from agentws.protocol.errors import InvocationError, ReplayGap
-from agentws.stores import Outcome, Store
+from agentws.stores.log import Outcome
+from agentws.stores.store import Store
 from tests.stores.conftest import OpenStore, Reader, a_log, claim, end, finish, found, gone, run
 
 

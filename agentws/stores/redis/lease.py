@@ -14,11 +14,11 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentws.stores import StoreError
 from agentws.stores.redis import scripts
-from agentws.stores.redis.line import will_pass
-from agentws.stores.redis.link import FAILURES, Link, Unavailable, describe
-from agentws.stores.redis.terms import NEWS_PATIENCE, Terms
+from agentws.stores.redis.commands import FAILURES, Commands, Unavailable, describe
+from agentws.stores.redis.connection import will_pass
+from agentws.stores.redis.timings import NEWS_PATIENCE, Timings
+from agentws.stores.store import StoreError
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -33,15 +33,15 @@ class Lease:
     given its invocations up. A lease that ran out while Redis was away means nothing.
     """
 
-    def __init__(self, link: Link, terms: Terms) -> None:
-        self.key = scripts.lease_key(terms.replica)
+    def __init__(self, commands: Commands, timings: Timings) -> None:
+        self.key = scripts.lease_key(timings.replica)
         self.session = b""
         """What the key holds: how often this replica began anew, and when, by Redis's clock."""
         self._sessions = 0
         self._must_begin = True
-        self._link = link
-        self._terms = terms
-        self._pause = min(terms.lease / 4, NEWS_PATIENCE)
+        self._commands = commands
+        self._timings = timings
+        self._pause = min(timings.lease / 4, NEWS_PATIENCE)
         self._up_since = time.monotonic()
         self._early = asyncio.Event()
         self._doubtful: list[Sequence[bytes]] = []
@@ -49,7 +49,7 @@ class Lease:
     @property
     def may_judge(self) -> bool:
         """Whether Redis has been up so long that others would have renewed their leases."""
-        return time.monotonic() >= self._up_since + self._terms.lease
+        return time.monotonic() >= self._up_since + self._timings.lease
 
     async def take(self) -> None:
         """Begin a session.
@@ -57,7 +57,7 @@ class Lease:
         Raises `StoreError` when Redis refuses us, and what redis-py raises when it is away.
         """
         try:
-            await self._link.load_scripts()
+            await self._commands.load_scripts()
             await self._begin_session()
             await self._undo_doubtful()
         except _REFUSALS as error:
@@ -66,7 +66,7 @@ class Lease:
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
         self._up_since = time.monotonic() - (await self._uptime() if self._sessions == 1 else 0.0)
         self._must_begin = False
-        self._link.raise_up()
+        self._commands.mark_up()
 
     async def keep(self, on_beat: Callable[[bool], Awaitable[None]]) -> None:
         """Renew the lease for ever.
@@ -79,14 +79,14 @@ class Lease:
             try:
                 await on_beat(await self._beat())
             except (StoreError, Unavailable, *FAILURES) as error:
-                self._link.fail(error)
+                self._commands.fail(error)
 
     async def watch(self, on_sleep: Callable[[], None]) -> None:
         """Call `on_sleep` each time that this replica has slept past its lease."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(self._pause)
-            if time.monotonic() >= before + self._terms.lease:
+            if time.monotonic() >= before + self._timings.lease:
                 self._up_since = time.monotonic()  # nor do we know what happened to Redis
                 on_sleep()
 
@@ -108,7 +108,7 @@ class Lease:
 
     async def give_up(self) -> None:
         """Let it expire now. Raises what redis-py raises."""
-        await self._link.exchange((b"DEL", self.key))
+        await self._commands.exchange((b"DEL", self.key))
 
     async def _wait(self) -> None:
         try:
@@ -120,7 +120,7 @@ class Lease:
 
     async def _beat(self) -> bool:
         """Renew the lease, in a new session if need be; tell whether anything may be gone."""
-        was_up = self._link.up
+        was_up = self._commands.up
         if was_up and not self._must_begin:
             return not await self._renew()
         await self.take()
@@ -129,7 +129,7 @@ class Lease:
         return True
 
     async def _begin_session(self) -> None:
-        ((seconds, microseconds),) = await self._link.exchange((b"TIME",))
+        ((seconds, microseconds),) = await self._commands.exchange((b"TIME",))
         self._sessions += 1
         now = int(seconds) * 1000 + int(microseconds) // 1000
         session = b"%d:%d" % (self._sessions, now)
@@ -142,19 +142,19 @@ class Lease:
 
     async def _set(self, session: bytes) -> object:
         """Set the key, and return what it was."""
-        command = (b"SET", self.key, session, b"PX", self._terms.lease_ms, b"GET")
-        (before,) = await self._link.exchange(command)
+        command = (b"SET", self.key, session, b"PX", self._timings.lease_ms, b"GET")
+        (before,) = await self._commands.exchange(command)
         return before
 
     async def _undo_doubtful(self) -> None:
         if self._doubtful:
-            await self._link.exchange(*self._doubtful)
+            await self._commands.exchange(*self._doubtful)
             self._doubtful.clear()
 
     async def _uptime(self) -> float:
         """Return for how many seconds Redis has been up, 0 where it does not tell."""
         try:
-            (info,) = await self._link.exchange((b"INFO", b"server"))
+            (info,) = await self._commands.exchange((b"INFO", b"server"))
         except ResponseError:
             return 0.0
         found = re.search(rb"uptime_in_seconds:(\d+)", info)

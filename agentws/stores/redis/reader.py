@@ -9,10 +9,10 @@ from redis.exceptions import ResponseError
 
 from agentws.stores.log import Log
 from agentws.stores.redis import scripts
+from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.link import Link, Unavailable, is_wrong_type
-from agentws.stores.redis.sight import Sight, Unreadable, extend, read_sight
-from agentws.stores.redis.terms import Terms
+from agentws.stores.redis.record_reply import RecordReply, Unreadable, extend, read_reply
+from agentws.stores.redis.timings import Timings
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -23,10 +23,10 @@ PAGE: Final = 16
 class Reader:
     """Looks, and finds out on the way that a replica is dead."""
 
-    def __init__(self, link: Link, lease: Lease, terms: Terms) -> None:
-        self._link = link
+    def __init__(self, commands: Commands, lease: Lease, timings: Timings) -> None:
+        self._commands = commands
         self._lease = lease
-        self._terms = terms
+        self._timings = timings
         self._losses: Counter[str] = Counter()
 
     def tell_losses(self) -> None:
@@ -40,23 +40,23 @@ class Reader:
             )
         self._losses.clear()
 
-    async def look(self, invocation_id: str) -> Sight | None:
+    async def look(self, invocation_id: str) -> RecordReply | None:
         """Return the record of an invocation that is still retained, without chunks.
 
         Raises `Unavailable`.
         """
         return await self._read(invocation_id, after=b"", is_gone_too=False)
 
-    async def look_after(self, invocation_id: str, number: int) -> Sight | None:
+    async def look_after(self, invocation_id: str, number: int) -> RecordReply | None:
         """Return the record, retained or just over, and the first page of chunks after a number.
 
         Raises `Unavailable`.
         """
         return await self._read(invocation_id, after=b"%d" % number, is_gone_too=True)
 
-    async def lay_out(self, sight: Sight) -> Log:
+    async def lay_out(self, seen: RecordReply) -> Log:
         """Return the log of an ended invocation. Raises `Unavailable`."""
-        record, first, last = sight.snapshot
+        record, first, last = seen.snapshot
         log = Log(record, sys.maxsize, first=first)
         while log.last < last:
             page = await self.look_after(record.invocation_id, log.last)
@@ -68,7 +68,9 @@ class Reader:
             log.skip(last + 1)
         return log
 
-    async def _read(self, invocation_id: str, after: bytes, is_gone_too: bool) -> Sight | None:
+    async def _read(
+        self, invocation_id: str, after: bytes, is_gone_too: bool
+    ) -> RecordReply | None:
         keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
         arguments = (
             scripts.ROOT,
@@ -77,16 +79,16 @@ class Reader:
             b"%d" % PAGE,
             b"%d" % self._lease.may_judge,
             b"%d" % is_gone_too,
-            self._terms.retention_ms,
-            self._terms.linger_ms,
-            self._terms.lease_ms,
+            self._timings.retention_ms,
+            self._timings.linger_ms,
+            self._timings.lease_ms,
         )
         try:
-            reply = await self._link.run(scripts.READ, keys, arguments)
-            sight = read_sight(invocation_id, reply, PAGE)
-            if sight is not None and sight.is_found_lost:
-                self._losses[sight.replica] += 1
-            return sight
+            reply = await self._commands.run(scripts.READ, keys, arguments)
+            seen = read_reply(invocation_id, reply, PAGE)
+            if seen is not None and seen.is_found_lost:
+                self._losses[seen.replica] += 1
+            return seen
         except Unreadable as e:
             _logger.error(
                 "What Redis holds under %s is not ours %r %r", keys[0], e.__cause__, reply

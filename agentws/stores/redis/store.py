@@ -1,8 +1,8 @@
 """The store that several replicas share.
 
 A replica keeps the logs of what it runs in memory, as without Redis, and has each of them written
-behind its listeners by a `Writer`. What others run, it copies into a `Mirror` as long as somebody
-here listens. A `Lease` tells the others that it lives.
+behind its followers by a `Writer`. What others run, it copies into a `RemoteLog` as long as
+somebody here follows. A `Lease` tells the others that it lives.
 """
 
 import asyncio
@@ -13,19 +13,19 @@ from collections import deque
 from functools import partial
 from typing import Final, NamedTuple
 
-from agentws.own_task import Upkeep
 from agentws.protocol.errors import InvocationError
 from agentws.protocol.identifiers import new_id
-from agentws.stores import Settled, Stop, StoreError, already_exists
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
+from agentws.stores.redis.commands import FAILURES, Commands, Unheard, describe, running
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.letters import Cancel, Mailbox, read_letter
-from agentws.stores.redis.link import FAILURES, Link, Unheard, describe, running
-from agentws.stores.redis.mirror import Mirrors
+from agentws.stores.redis.pubsub import RemoteCancel, Subscriptions, read_message
 from agentws.stores.redis.reader import Reader
-from agentws.stores.redis.terms import Terms
-from agentws.stores.redis.writer import GUEST_PATIENCE, Writer
+from agentws.stores.redis.remote_log import RemoteLogs
+from agentws.stores.redis.timings import Timings
+from agentws.stores.redis.upkeep import Upkeep
+from agentws.stores.redis.writer import REMOTE_PATIENCE, Writer
+from agentws.stores.store import Settled, Stop, StoreError, already_exists
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -58,7 +58,7 @@ class RedisStore:
         remembers `max_retained` of the invocations that ended on it. Raises `StoreError` when the
         URL is malformed.
         """
-        self._terms = Terms(
+        self._timings = Timings(
             replica=new_id(),
             lease=lease,
             retention=retention,
@@ -66,13 +66,15 @@ class RedisStore:
             send_timeout=send_timeout,
         )
         try:
-            self._link = Link(url, self._on_failure, self._on_reopened)
+            self._commands = Commands(url, self._on_failure, self._on_reopened)
         except ValueError as error:
             raise StoreError(f"store.url is malformed: {error}") from error
-        self._lease = Lease(self._link, self._terms)
-        self._mailbox = Mailbox(self._link.pool, self._link.fail)
-        self._reader = Reader(self._link, self._lease, self._terms)
-        self._mirrors = Mirrors(self._reader, self._link, self._mailbox, self._terms)
+        self._lease = Lease(self._commands, self._timings)
+        self._subscriptions = Subscriptions(self._commands.pool, self._commands.fail)
+        self._reader = Reader(self._commands, self._lease, self._timings)
+        self._remote_logs = RemoteLogs(
+            self._reader, self._commands, self._subscriptions, self._timings
+        )
         self._max_retained = max_retained
         self._claims = 0
         self._writers: dict[str, Writer] = {}
@@ -83,22 +85,22 @@ class RedisStore:
     @property
     def replica(self) -> str:
         """See `Store.replica`."""
-        return self._terms.replica
+        return self._timings.replica
 
     @property
     def available(self) -> bool:
         """See `Store.available`."""
-        return self._link.up
+        return self._commands.up
 
     async def open(self) -> None:
         """See `Store.open`. Without Redis, the store waits for it."""
-        channel = scripts.replica_channel(self._terms.replica)
-        await self._mailbox.subscribe(channel, self._on_letter)
+        channel = scripts.replica_channel(self._timings.replica)
+        await self._subscriptions.subscribe(channel, self._on_message)
         try:
             await self._lease.take()
-            await self._mailbox.open()
+            await self._subscriptions.open()
         except FAILURES as error:
-            self._link.fail(error)
+            self._commands.fail(error)
             _logger.warning("The store waits for Redis: %s", describe(error))
         self._upkeep = [
             Upkeep(partial(self._lease.keep, self._on_beat)),
@@ -111,8 +113,8 @@ class RedisStore:
             on_settled(already_exists())
             return
         self._claims += 1
-        claim = f"{self._terms.replica}/{self._claims}".encode()
-        parts = self._link, self._lease, self._terms
+        claim = f"{self._timings.replica}/{self._claims}".encode()
+        parts = self._commands, self._lease, self._timings
         writer = Writer(log, stop, claim, parts, self._on_released)
         writer.take_id(partial(self._on_claim_settled, writer, on_settled))
 
@@ -129,19 +131,19 @@ class RedisStore:
         """See `Store.look_up`."""
         if (writer := self._writers.get(invocation_id)) is not None:
             return writer.log.snapshot
-        sight = await self._reader.look(invocation_id)
-        return None if sight is None else sight.snapshot
+        seen = await self._reader.look(invocation_id)
+        return None if seen is None else seen.snapshot
 
     async def find(self, invocation_id: str) -> Log | None:
         """See `Store.find`."""
         if (writer := self._writers.get(invocation_id)) is not None:
             return writer.log
-        sight = await self._reader.look(invocation_id)
-        if sight is None:
+        seen = await self._reader.look(invocation_id)
+        if seen is None:
             return None
-        if sight.snapshot.record.status == "running":
-            return self._mirrors.get(sight)
-        return await self._reader.lay_out(sight)
+        if seen.snapshot.record.status == "running":
+            return self._remote_logs.get(seen)
+        return await self._reader.lay_out(seen)
 
     def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
@@ -153,7 +155,7 @@ class RedisStore:
 
     async def cancel(self, invocation_id: str) -> None:
         """See `Store.cancel`."""
-        self._mirrors.cancel(invocation_id)
+        self._remote_logs.cancel(invocation_id)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -165,30 +167,30 @@ class RedisStore:
         finally:  # whatever cuts this short, nothing begins anew
             for upkeep in self._upkeep:
                 upkeep.end()
-            self._mirrors.end()
-            self._link.end()
+            self._remote_logs.end()
+            self._commands.end()
         for upkeep in self._upkeep:
             await upkeep.ended()
-        await self._mirrors.close()
-        if self._link.up:
+        await self._remote_logs.close()
+        if self._commands.up:
             with contextlib.suppress(*FAILURES):
                 await self._lease.give_up()
-        await self._mailbox.close()
-        await self._link.close()
+        await self._subscriptions.close()
+        await self._commands.close()
 
     def _on_released(self, writer: Writer) -> None:
         """Retain what is written, or lost, as long as it is retained, and no more than allowed."""
         now = time.monotonic()
         self._writers.pop(writer.invocation_id, None)
         self._retained.append(
-            _Retained(writer.invocation_id, writer.claim, now + self._terms.retention)
+            _Retained(writer.invocation_id, writer.claim, now + self._timings.retention)
         )
         while self._retained and self._retained[0].until <= now:
             self._retained.popleft()
         if len(self._retained) > self._max_retained:
             oldest = self._retained.popleft()
-            if self._link.up:
-                self._link.call(*_release(oldest.invocation_id, oldest.claim))
+            if self._commands.up:
+                self._commands.call(*_release(oldest.invocation_id, oldest.claim))
 
     def _on_failure(self) -> None:
         """Hold up no end for Redis, and look at once whether it was but a moment."""
@@ -206,7 +208,7 @@ class RedisStore:
             _logger.error(
                 "This replica slept past its lease: the %d invocations that it ran are lost",
                 len(self._writers),
-                extra={"replica": self._terms.replica, "lost": len(self._writers)},
+                extra={"replica": self._timings.replica, "lost": len(self._writers)},
             )
         self._lease.begin_anew()  # what is not said to be lost now, will be for its old session
         for writer in list(self._writers.values()):
@@ -217,27 +219,29 @@ class RedisStore:
         if is_new:
             await self._make_up()
         elif not await self._hear_ourselves():
-            await self._mailbox.open()
+            await self._subscriptions.open()
         for writer in list(self._writers.values()):
-            writer.dismiss_guests(time.monotonic() - GUEST_PATIENCE)
+            writer.drop_silent_followers(time.monotonic() - REMOTE_PATIENCE)
             writer.try_again()
             if writer.is_overdue:
                 del self._writers[writer.invocation_id]
-        if time.monotonic() >= self._expiry_put_off_at + self._terms.lease:
+        if time.monotonic() >= self._expiry_put_off_at + self._timings.lease:
             self._put_off_expiry()
-        await self._mirrors.tend()
+        await self._remote_logs.tend()
         self._reader.tell_losses()
 
     async def _make_up(self) -> None:
-        await self._mailbox.open()
+        await self._subscriptions.open()
         for writer in self._writers.values():
-            writer.excuse_guests()
+            writer.excuse_silence()
             writer.verify()
 
     async def _hear_ourselves(self) -> bool:
         """Tell whether what is said to us arrives."""
         return bool(
-            await self._link.call(b"PUBLISH", scripts.replica_channel(self._terms.replica), b"")
+            await self._commands.call(
+                b"PUBLISH", scripts.replica_channel(self._timings.replica), b""
+            )
         )
 
     def _put_off_expiry(self) -> None:
@@ -245,16 +249,16 @@ class RedisStore:
         for writer in self._writers.values():
             writer.put_off_expiry()
 
-    def _on_letter(self, data: bytes) -> None:
+    def _on_message(self, data: bytes) -> None:
         """Do what another replica asks for."""
-        letter = read_letter(data)
-        writer = self._writers.get(letter.invocation_id) if letter is not None else None
-        if letter is None or writer is None:
+        message = read_message(data)
+        writer = self._writers.get(message.invocation_id) if message is not None else None
+        if message is None or writer is None:
             return
-        if isinstance(letter, Cancel):
+        if isinstance(message, RemoteCancel):
             writer.stop(InvocationError("cancelled", "The invocation was cancelled"))
         else:
-            writer.attend(letter.replica, letter.position)
+            writer.note_follower(message.replica, message.position)
 
 
 def _release(invocation_id: str, claim: bytes) -> tuple[bytes, ...]:

@@ -11,13 +11,13 @@ from redis.exceptions import ResponseError
 
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError
-from agentws.stores import Settled, Stop, already_exists
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
+from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.link import Link, Unavailable, is_wrong_type
-from agentws.stores.redis.sight import lost
-from agentws.stores.redis.terms import Terms
+from agentws.stores.redis.record_reply import lost
+from agentws.stores.redis.timings import Timings
+from agentws.stores.store import Settled, Stop, already_exists
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -28,11 +28,11 @@ MOST_CHUNKS: Final = 4096
 REPORT_PAUSE: Final = 0.1
 """Seconds between two writes of progress, at least, unless the invocation ends."""
 
-GUEST_PATIENCE: Final = 5.0
+REMOTE_PATIENCE: Final = 5.0
 """Seconds without word from a replica after which nobody is thought to listen there."""
 
 
-class Guest(Follower):
+class RemoteFollower(Follower):
     """Whoever listens to a log on one other replica: its place is as far as chunks arrived there.
 
     It counts as a listener: the invocation is not deserted, and its stream waits for it.
@@ -53,7 +53,7 @@ class Guest(Follower):
         log = self.log
         self.position = max(self.position, min(position, log.last))
         self.taken_bytes = log.written - log.bytes_after(max(self.position, log.first - 1))
-        log.make_room()
+        log.resume_writer()
 
 
 class Writer:
@@ -71,14 +71,14 @@ class Writer:
         log: Log,
         stop: Stop,
         claim: bytes,
-        parts: tuple[Link, Lease, Terms],
+        parts: tuple[Commands, Lease, Timings],
         on_released: Callable[["Writer"], None],
     ) -> None:
         """`claim` is unique; `on_released` is called when nothing is left to be written."""
         self.log = log
         self.claim = claim
         self.stop = stop
-        self._link, self._lease, self._terms = parts
+        self._commands, self._lease, self._timings = parts
         self._on_released = on_released
         self._position = log.first - 1  # the number of the last chunk that Redis is known to have
         # As a running one, which it is in Redis until its outcome is written there.
@@ -88,9 +88,9 @@ class Writer:
         self._is_lost = False
         self._waiter: asyncio.Future[None] | None = None
         self._busy = False
-        self._rests = False  # since Redis refused to write, until the next try
+        self._is_paused = False  # since Redis refused to write, until the next try
         self._is_doubtful = False  # what Redis holds must be looked at, and written anew if need be
-        self._guests: dict[str, Guest] = {}
+        self._remote_followers: dict[str, RemoteFollower] = {}
         invocation_id = log.record.invocation_id
         self._keys = (
             scripts.record_key(invocation_id),
@@ -107,7 +107,9 @@ class Writer:
     @property
     def is_overdue(self) -> bool:
         """Whether it ended so long ago that nobody need know of it any more."""
-        return self._outcome is not None and self._outcome.at + self._terms.retention < time.time()
+        return (
+            self._outcome is not None and self._outcome.at + self._timings.retention < time.time()
+        )
 
     def take_id(self, on_settled: Settled) -> None:
         """Claim the id. Where `on_settled` is told of `Unheard`, that may have been done or not."""
@@ -148,7 +150,7 @@ class Writer:
 
     def put_off_expiry(self) -> None:
         """Keep the record in Redis for some more time. Raises `Unavailable`."""
-        self._link.run(scripts.KEEP, self._keys[:2], (self.claim, self._terms.expiry_ms))
+        self._commands.run(scripts.KEEP, self._keys[:2], (self.claim, self._timings.expiry_ms))
 
     def verify(self) -> None:
         """Make sure that Redis holds the record and all that was written, and write it anew if not.
@@ -162,14 +164,14 @@ class Writer:
 
     def try_again(self) -> None:
         """Write what could not be written before."""
-        self._rests = False
+        self._is_paused = False
         self.go_on()
 
     def go_on(self) -> None:
         """Write what is new, unless something is under way or Redis is away."""
-        if not (self._busy or self._rests) and self._link.up and self._has_news:
+        if not (self._busy or self._is_paused) and self._commands.up and self._has_news:
             self._busy = True
-            self._link.call_soon(self._send)
+            self._commands.call_soon(self._send)
 
     def end(self, outcome: Outcome) -> None:
         """Write the outcome after the last chunk, and tell of it when that is done.
@@ -182,7 +184,7 @@ class Writer:
         if self._outcome is None:
             self._outcome = outcome
             self.go_on()
-            if self._link.up and not (self._is_released or self._rests):
+            if self._commands.up and not (self._is_released or self._is_paused):
                 return
         self.wait_no_longer()
 
@@ -193,8 +195,8 @@ class Writer:
 
     async def released(self) -> None:
         """Wait until everything is written or the invocation is lost, unless Redis is away."""
-        if self._link.up and not self._is_released:
-            self._waiter = self._link.waiter()
+        if self._commands.up and not self._is_released:
+            self._waiter = self._commands.waiter()
             await self._waiter
 
     def wait_no_longer(self) -> None:
@@ -213,9 +215,9 @@ class Writer:
             return
         self._is_lost = True
         self.stop(lost())
-        arguments = self.claim, self._news, self._terms.retention_ms, self._terms.linger_ms
+        arguments = self.claim, self._news, self._timings.retention_ms, self._timings.linger_ms
         try:
-            reply = self._link.run(scripts.LOSE, self._keys[:2], arguments)
+            reply = self._commands.run(scripts.LOSE, self._keys[:2], arguments)
         except Unavailable:
             self._end_lost()
         else:
@@ -246,7 +248,7 @@ class Writer:
         self._is_released = True
         self.wait_no_longer()
         self.log.on_news = None
-        self._guests.clear()
+        self._remote_followers.clear()
         self._on_released(self)
 
     def _send(self) -> None:
@@ -261,14 +263,14 @@ class Writer:
 
     def _send_claim(self) -> "asyncio.Future[Any]":
         log = self.log
-        return self._link.run(
+        return self._commands.run(
             scripts.CLAIM,
             self._keys,
             (
                 self.claim,
                 self._lease.session,
-                self._terms.replica.encode(),
-                self._terms.expiry_ms,
+                self._timings.replica.encode(),
+                self._timings.expiry_ms,
                 self._birth,
                 b"%d" % log.first,
                 b"%d" % (log.first - 1),
@@ -290,21 +292,21 @@ class Writer:
             self.claim,
             session,
             self._news,
-            self._terms.linger_ms if is_final else self._terms.expiry_ms,
+            self._timings.linger_ms if is_final else self._timings.expiry_ms,
             b"%d" % self._position,
             b"%d" % first,
             b"%d" % last,
             data,
             final,
             result,
-            self._terms.retention_ms,
+            self._timings.retention_ms,
         )
         size = len(data) + len(result)
         progress = self._next_progress(is_final)
         if progress is not None:
             arguments = (*arguments, progress)
             size += len(progress)
-        reply = self._link.run(scripts.WRITE, self._keys, arguments, size)
+        reply = self._commands.run(scripts.WRITE, self._keys, arguments, size)
         reply.add_done_callback(
             lambda done: self._on_written(done, session, last, progress, is_final)
         )
@@ -316,12 +318,12 @@ class Writer:
         if not is_final:
             if self._report_pause is not None:
                 return None
-            self._report_pause = self._link.call_later(REPORT_PAUSE, self._end_report_pause)
+            self._report_pause = self._commands.call_later(REPORT_PAUSE, self._end_report_pause)
         return self.log.record.progress
 
     def _next_chunks(self, after: int) -> list[bytes]:
         chunks: list[bytes] = []
-        size, most = 0, min(BATCH_BYTES, self._terms.replay_bytes // 2)
+        size, most = 0, min(BATCH_BYTES, self._timings.replay_bytes // 2)
         for chunk in self.log.slice(after, MOST_CHUNKS):
             size += len(chunk)
             if chunks and size > most:
@@ -393,30 +395,30 @@ class Writer:
         error = done.exception()
         if isinstance(error, ResponseError):
             _logger.error("Redis refused to write %s: %s", self._keys[0], error)
-            self._rests = True
+            self._is_paused = True
             self.wait_no_longer()
         return None if error is not None else done.result()
 
     # --- listeners on other replicas ---
 
-    def attend(self, replica: str, position: int | None) -> None:
+    def note_follower(self, replica: str, position: int | None) -> None:
         """Take note of who listens on another replica, and how far he is; None when he left."""
-        guest = self._guests.get(replica)
+        follower = self._remote_followers.get(replica)
         if position is None:
-            if guest is not None:
-                self._guests.pop(replica).leave()
-        elif guest is not None:
-            guest.advance(position)
+            if follower is not None:
+                self._remote_followers.pop(replica).leave()
+        elif follower is not None:
+            follower.advance(position)
         elif not self.log.ended:
-            self._guests[replica] = Guest(self.log, position)
+            self._remote_followers[replica] = RemoteFollower(self.log, position)
 
-    def dismiss_guests(self, before: float) -> None:
+    def drop_silent_followers(self, before: float) -> None:
         """Forget replicas that were last heard of before that time of the monotonic clock."""
-        for replica, guest in list(self._guests.items()):
-            if guest.heard_at < before:
-                self._guests.pop(replica).leave()
+        for replica, follower in list(self._remote_followers.items()):
+            if follower.heard_at < before:
+                self._remote_followers.pop(replica).leave()
 
-    def excuse_guests(self) -> None:
+    def excuse_silence(self) -> None:
         """Wait for word from other replicas from now on: until now, none could have come."""
-        for guest in self._guests.values():
-            guest.heard_at = time.monotonic()
+        for follower in self._remote_followers.values():
+            follower.heard_at = time.monotonic()

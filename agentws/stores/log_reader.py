@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, Self
 
-from agentws.stores import Follower, Log
+from agentws.stores.log import Follower, Log
 
 BATCH_BYTES: Final = 64 * 1024
 """How much is taken at a time."""

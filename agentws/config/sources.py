@@ -19,41 +19,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import InitSettingsSource
 
-from agentws import otel_variables
-from agentws.settings import (
+from agentws.config import otel_variables
+from agentws.config.settings import (
     OPTIONS,
     SECTIONS,
-    AgentSettings,
-    AuthSettings,
-    ConsoleSettings,
-    HandlerSettings,
-    HttpSettings,
-    InvocationsSettings,
     Option,
-    ServerSettings,
     Settings,
-    StoreSettings,
-    TelemetrySettings,
-    WebSocketSettings,
 )
-
-__all__ = [
-    "AgentSettings",
-    "AuthSettings",
-    "ConfigError",
-    "ConsoleSettings",
-    "HandlerSettings",
-    "HttpSettings",
-    "InvocationsSettings",
-    "Loaded",
-    "ServerSettings",
-    "Settings",
-    "StoreSettings",
-    "TelemetrySettings",
-    "WebSocketSettings",
-    "load",
-    "rows",
-]
 
 
 class ConfigError(Exception):

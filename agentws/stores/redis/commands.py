@@ -13,10 +13,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from agentws.own_task import Upkeep
 from agentws.protocol.errors import PlatformError
-from agentws.stores.redis.line import Line, new_connection, will_pass
+from agentws.stores.redis.connection import RedisConnection, new_connection, will_pass
 from agentws.stores.redis.scripts import ALL, Script
+from agentws.stores.redis.upkeep import Upkeep
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -48,10 +48,10 @@ class _Command(NamedTuple):
     size: int
 
 
-class Link:
+class Commands:
     """Connections to one Redis.
 
-    It is up from `raise_up` on until a command finds no answer; then everything that waits fails,
+    It is up from `mark_up` on until a command finds no answer; then everything that waits fails,
     and whatever is asked for fails at once, until it is up again.
     """
 
@@ -60,7 +60,7 @@ class Link:
     ) -> None:
         """Prepare for `url`.
 
-        `on_failure` is called each time that the link goes down, `on_reopened` each time that a
+        `on_failure` is called each time that the commands goes down, `on_reopened` each time that a
         connection was cut and another one serves instead: it may lead to another Redis.
 
         Raises `ValueError` when the URL is malformed, or has options that are not for it to set.
@@ -69,8 +69,8 @@ class Link:
         self.up = False
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
-        self._line = Line(self.pool, on_reopened)
-        self._direct_line = Line(self.pool, on_reopened)
+        self._connection = RedisConnection(self.pool, on_reopened)
+        self._direct_connection = RedisConnection(self.pool, on_reopened)
         self._queue: list[_Command] = []
         self._wanted = asyncio.Event()
         self._worker = Upkeep(self._work)
@@ -100,7 +100,7 @@ class Link:
         return reply
 
     def waiter(self) -> "asyncio.Future[None]":
-        """Return a future of the event loop that the link belongs to."""
+        """Return a future of the event loop that the commands belongs to."""
         return self._loop.create_future()
 
     def call_soon(self, step: Callable[[], None]) -> None:
@@ -112,12 +112,12 @@ class Link:
         return self._loop.call_later(seconds, step)
 
     async def exchange(self, *commands: Sequence[bytes]) -> list[Any]:
-        """Send some commands past the queue, whether the link is up or not.
+        """Send some commands past the queue, whether the commands is up or not.
 
         Raises what redis-py raises, and `TimeoutError`.
         """
         async with asyncio.timeout(TIMEOUT):
-            replies = await self._direct_line.talk(commands)
+            replies = await self._direct_connection.send(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
@@ -127,7 +127,7 @@ class Link:
         """Make all scripts known to Redis. Raises as `exchange`."""
         await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))
 
-    def raise_up(self) -> None:
+    def mark_up(self) -> None:
         """From now on, take commands."""
         self.up = True
 
@@ -135,8 +135,8 @@ class Link:
         """Take note that Redis does not answer."""
         if self.up:
             self.up = False
-            self._line.wear_out()  # the name may stand for another server by now
-            self._direct_line.wear_out()
+            self._connection.retire()  # the name may stand for another server by now
+            self._direct_connection.retire()
             _logger.warning("Redis does not answer: %s", describe(error))
             self._on_failure()
         commands, self._queue = self._queue, []
@@ -152,8 +152,8 @@ class Link:
         await self._worker.ended()
         _refuse(self._queue)
         with contextlib.suppress(*FAILURES):
-            await self._line.drop()
-            await self._direct_line.drop()
+            await self._connection.drop()
+            await self._direct_connection.drop()
 
     async def _work(self) -> None:
         while True:
@@ -175,10 +175,10 @@ class Link:
         commands = [command.arguments for command in batch]
         try:
             async with asyncio.timeout(TIMEOUT):
-                replies = await self._line.talk(commands)
+                replies = await self._connection.send(commands)
                 if any(isinstance(reply, NoScriptError) for reply in replies):  # it was restarted
                     await self.load_scripts()
-                    replies = await self._line.talk(commands)
+                    replies = await self._connection.send(commands)
         except FAILURES as error:
             _refuse(batch)
             self.fail(error)

@@ -10,18 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentws.config import (
-    AuthSettings,
-    ConfigError,
-    ServerSettings,
-    Settings,
-    StoreSettings,
-    load,
-    rows,
-)
-from agentws.settings import OPTIONS
+from agentws.config.settings import OPTIONS, AuthSettings, ServerSettings, Settings, StoreSettings
+from agentws.config.sources import ConfigError, load, rows
+from tests.processes import ROOT
 
-EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
+EXAMPLE = ROOT / "config.example.toml"
 
 PLATFORM_VARIABLES = {
     "server.port": "PORT",

@@ -1,11 +1,8 @@
-"""The agent's code in tasks of its own, so that what it does to its task harms nobody else.
-
-And the daemon's in such as it may end, for some agents cancel every task that they find.
-"""
+"""The agent's code in tasks of its own, so that what it does to its task harms nobody else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable
+from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -67,36 +64,6 @@ class _Run(Generic[Result]):
         if self._error is None or isinstance(self._error, asyncio.CancelledError):
             raise SelfCancelled
         raise self._error
-
-
-class Upkeep:
-    """Work of the daemon's that goes on until it returns or is ended; whoever else cancels it.
-
-    Then it is begun anew.
-    """
-
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._work = work
-        self._is_over = False
-        self._begin()
-
-    def end(self) -> None:
-        """Cancel it for good."""
-        self._is_over = True
-        self._task.cancel()
-
-    async def ended(self) -> None:
-        """Wait until it has ended."""
-        while not self._task.done():
-            await asyncio.wait({self._task})
-
-    def _begin(self) -> None:
-        self._task = asyncio.create_task(self._work())
-        self._task.add_done_callback(self._on_done)
-
-    def _on_done(self, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() and not self._is_over:
-            self._begin()
 
 
 def is_destroyed(error: BaseException) -> bool:

@@ -6,30 +6,32 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from agentws.own_task import Upkeep
 from agentws.protocol.encoding import encode
 from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
-from agentws.stores.redis.letters import Attend, Cancel, Letter, Mailbox
-from agentws.stores.redis.link import Link, Unavailable
+from agentws.stores.redis.commands import Commands, Unavailable
+from agentws.stores.redis.pubsub import Message, RemoteCancel, RemotePosition, Subscriptions
 from agentws.stores.redis.reader import Reader
-from agentws.stores.redis.sight import Sight, extend, lost
-from agentws.stores.redis.terms import Terms
+from agentws.stores.redis.record_reply import RecordReply, extend, lost
+from agentws.stores.redis.timings import Timings
+from agentws.stores.redis.upkeep import Upkeep
 
 
-class Mirror:
+class RemoteLog:
     """One running invocation of another replica, for whoever listens to it here."""
 
-    def __init__(self, sight: Sight, reader: Reader, link: Link, terms: Terms) -> None:
-        self.owner = sight.replica
+    def __init__(
+        self, seen: RecordReply, reader: Reader, commands: Commands, timings: Timings
+    ) -> None:
+        self.owner = seen.replica
         """The replica that runs the invocation."""
-        record, first, _ = sight.snapshot
+        record, first, _ = seen.snapshot
         # Its progress would grow old here; who polls looks at Redis.
-        self.log = Log(replace(record, progress=None), terms.replay_bytes, first=first)
+        self.log = Log(replace(record, progress=None), timings.replay_bytes, first=first)
         self.log.on_attendance = lambda _attended: self.report()
         self._reader = reader
-        self._link = link
-        self._terms = terms
+        self._commands = commands
+        self._timings = timings
         self._news = asyncio.Event()
         self._news.set()
         self._missing_since: float | None = None
@@ -47,12 +49,12 @@ class Mirror:
     def report(self) -> None:
         """Tell the owner whether anybody listens here, and how much has arrived."""
         position = self.log.last if self.log.attended else None
-        self.write(Attend(self.log.record.invocation_id, self._terms.replica, position))
+        self.write(RemotePosition(self.log.record.invocation_id, self._timings.replica, position))
 
-    def write(self, letter: Letter) -> None:
+    def write(self, message: Message) -> None:
         """Send something to the owner. Raises nothing: what is not heard is said again."""
-        if self._link.up:
-            self._link.call(b"PUBLISH", scripts.replica_channel(self.owner), encode(letter))
+        if self._commands.up:
+            self._commands.call(b"PUBLISH", scripts.replica_channel(self.owner), encode(message))
 
     async def run(self) -> None:
         """Copy until the end, at the pace of the fastest listener."""
@@ -62,21 +64,21 @@ class Mirror:
             await self._news.wait()
             self._news.clear()
             try:
-                sight = await self._reader.look_after(log.record.invocation_id, log.last)
+                seen = await self._reader.look_after(log.record.invocation_id, log.last)
             except Unavailable:  # we are told to look again when Redis is back
                 continue
-            self._take_over(sight)
-            await log.room(self._terms.send_timeout)
+            self._take_over(seen)
+            await log.wait_for_followers(self._timings.send_timeout)
             self.report()
 
-    def _take_over(self, sight: Sight | None) -> None:
-        if sight is None:
+    def _take_over(self, seen: RecordReply | None) -> None:
+        if seen is None:
             self._miss()
             return
         self._missing_since = None
-        extend(self.log, sight)
-        record, _, last = sight.snapshot
-        if not sight.is_last:
+        extend(self.log, seen)
+        record, _, last = seen.snapshot
+        if not seen.is_last:
             self._news.set()
         elif record.status != "running":
             if self.log.last < last:  # the rest was removed by somebody else
@@ -89,45 +91,47 @@ class Mirror:
         now = time.monotonic()
         if self._missing_since is None:
             self._missing_since = now
-        elif now > self._missing_since + self._terms.lease:
+        elif now > self._missing_since + self._timings.lease:
             self.log.end(Outcome("lost", error=lost()))
 
 
-class Mirrors:
+class RemoteLogs:
     """All that is copied, by id: begun when somebody wants to listen, dropped when nobody does."""
 
-    def __init__(self, reader: Reader, link: Link, mailbox: Mailbox, terms: Terms) -> None:
+    def __init__(
+        self, reader: Reader, commands: Commands, subscriptions: Subscriptions, timings: Timings
+    ) -> None:
         self._reader = reader
-        self._link = link
-        self._mailbox = mailbox
-        self._terms = terms
-        self._mirrors: dict[str, Mirror] = {}
+        self._commands = commands
+        self._subscriptions = subscriptions
+        self._timings = timings
+        self._remote_logs: dict[str, RemoteLog] = {}
         self._upkeep: dict[str, Upkeep] = {}
 
-    def get(self, sight: Sight) -> Log:
+    def get(self, seen: RecordReply) -> Log:
         """Return the log of an invocation that runs elsewhere; it is up to date soon."""
-        invocation_id = sight.snapshot.record.invocation_id
-        mirror = self._mirrors.get(invocation_id)
-        if mirror is None:
-            mirror = self._mirrors[invocation_id] = Mirror(
-                sight, self._reader, self._link, self._terms
+        invocation_id = seen.snapshot.record.invocation_id
+        remote_log = self._remote_logs.get(invocation_id)
+        if remote_log is None:
+            remote_log = self._remote_logs[invocation_id] = RemoteLog(
+                seen, self._reader, self._commands, self._timings
             )
-            self._upkeep[invocation_id] = Upkeep(partial(self._run, invocation_id, mirror))
-        return mirror.log
+            self._upkeep[invocation_id] = Upkeep(partial(self._run, invocation_id, remote_log))
+        return remote_log.log
 
     def cancel(self, invocation_id: str) -> None:
         """Ask the replica that runs an invocation to cancel it."""
-        if (mirror := self._mirrors.get(invocation_id)) is not None:
-            mirror.write(Cancel(invocation_id))
+        if (remote_log := self._remote_logs.get(invocation_id)) is not None:
+            remote_log.write(RemoteCancel(invocation_id))
 
     async def tend(self) -> None:
         """Look at all once more, and drop those that nobody listens to."""
-        for invocation_id, mirror in list(self._mirrors.items()):
-            if mirror.is_deserted():
+        for invocation_id, remote_log in list(self._remote_logs.items()):
+            if remote_log.is_deserted():
                 self._upkeep[invocation_id].end()
                 await self._forget(invocation_id)
             else:
-                mirror.look_again()
+                remote_log.look_again()
 
     def end(self) -> None:
         """Copy nothing any more."""
@@ -139,12 +143,14 @@ class Mirrors:
         for upkeep in list(self._upkeep.values()):
             await upkeep.ended()
 
-    async def _run(self, invocation_id: str, mirror: Mirror) -> None:
-        await self._mailbox.subscribe(scripts.news_channel(invocation_id), mirror.look_again)
-        await mirror.run()
+    async def _run(self, invocation_id: str, remote_log: RemoteLog) -> None:
+        await self._subscriptions.subscribe(
+            scripts.news_channel(invocation_id), remote_log.look_again
+        )
+        await remote_log.run()
         await self._forget(invocation_id)
 
     async def _forget(self, invocation_id: str) -> None:
-        self._mirrors.pop(invocation_id, None)
+        self._remote_logs.pop(invocation_id, None)
         self._upkeep.pop(invocation_id, None)
-        await self._mailbox.unsubscribe(scripts.news_channel(invocation_id))
+        await self._subscriptions.unsubscribe(scripts.news_channel(invocation_id))

@@ -14,19 +14,19 @@ from msgspec import Struct
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
-from agentws.stores.redis.line import new_connection
-from agentws.stores.redis.link import FAILURES, TIMEOUT
+from agentws.stores.redis.commands import FAILURES, TIMEOUT
+from agentws.stores.redis.connection import new_connection
 
 _logger: Final = logging.getLogger("agentws.store")
 
 
-class Cancel(Struct, tag="cancel"):
-    """Cancel an invocation that the receiver runs."""
+class RemoteCancel(Struct, tag="cancel"):
+    """RemoteCancel an invocation that the receiver runs."""
 
     invocation_id: str
 
 
-class Attend(Struct, tag="attend"):
+class RemotePosition(Struct, tag="note_follower"):
     """Somebody listens to an invocation that the receiver runs, on the replica that says so.
 
     All chunks up to `position` have arrived there; None when nobody listens there any more.
@@ -37,14 +37,14 @@ class Attend(Struct, tag="attend"):
     position: int | None
 
 
-Letter = Cancel | Attend
-_letters: Final[msgspec.json.Decoder[Letter]] = msgspec.json.Decoder(Letter)
+Message = RemoteCancel | RemotePosition
+_messages: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 
 
-def read_letter(data: bytes) -> Letter | None:
-    """Decode a letter; None for anything else that came on the channel."""
+def read_message(data: bytes) -> Message | None:
+    """Decode a message; None for anything else that came on the channel."""
     try:
-        return _letters.decode(data)
+        return _messages.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -52,7 +52,7 @@ def read_letter(data: bytes) -> Letter | None:
 OnMessage = Callable[[bytes], None]
 
 
-class Mailbox:
+class Subscriptions:
     """The channels that this replica listens to, on one connection of their own.
 
     Not redis-py's `PubSub`: when a subscription fails, that opens a new connection under whoever

@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +26,9 @@ from agentws.protocol.frames import (
     StreamChunk,
     StreamEnd,
 )
+from tests.processes import ROOT
 
-PUBLISHED = Path(__file__).parent / "data" / "asyncapi-3.0.0.json"
+PUBLISHED = ROOT / "tests" / "data" / "asyncapi-3.0.0.json"
 
 Json = dict[str, Any]
 

@@ -10,16 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from agentws.handler import (
-    Agent,
-    InvocationContext,
-    InvocationError,
-    InvocationWebSocketHandler,
-    LoadError,
-    Served,
-    is_loading,
-    load,
-)
+from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import Agent
+from agentws.agent.loading import LoadError, Served, is_loading, load
+from agentws.protocol.errors import InvocationError
 
 CONTEXT = InvocationContext("i", "s")
 
@@ -538,7 +533,10 @@ def test_the_folder_comes_before_the_packages(write: Write) -> None:
 
 
 def test_a_module_knows_that_the_daemon_loads_it(write: Write) -> None:
-    write("asks.py", "from agentws.handler import is_loading\n" + MODULE + "\nfound = is_loading()")
+    write(
+        "asks.py",
+        f"from agentws.agent.loading import is_loading\n{MODULE}\nfound = is_loading()",
+    )
     write("breaks.py", "1 / 0")
     assert not is_loading()
     load("asks:agent")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agentws.config import ConfigError, load
-from agentws.otel_variables import Signal, exports, forget_empty
+from agentws.config.otel_variables import Signal, exports, forget_empty
+from agentws.config.sources import ConfigError, load
 from tests.processes import ROOT
 
 PROPAGATORS = "should name what is installed (baggage, tracecontext), not"

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
-from agentws.own_task import SelfCancelled, Upkeep, run_apart
+from agentws.agent.own_task import SelfCancelled, run_apart
+from agentws.stores.redis.upkeep import Upkeep
 from tests.conftest import Frame, Running, Serve
 from tests.peers import TEXT, FramedPeer, masked
 from tests.processes import PATIENCE, Start

@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     chunks: Sequence[bytes]
 
 
-class Sight(NamedTuple):
+class RecordReply(NamedTuple):
     """The record and the chunks held, as they were at one moment, and some of the chunks."""
 
     snapshot: Snapshot
@@ -46,7 +46,7 @@ def lost() -> PlatformError:
     return PlatformError("lost", "The replica that ran the invocation is gone")
 
 
-def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | None:
+def read_reply(invocation_id: str, reply: Sequence[Any], page: int) -> RecordReply | None:
     """Read the reply of the script `READ`; None where there is nothing. Raises `Unreadable`.
 
     `page` is the number of entries that were asked for.
@@ -63,18 +63,18 @@ def read_sight(invocation_id: str, reply: Sequence[Any], page: int) -> Sight | N
         record.progress = _json(progress[0]) if progress else None
         snapshot = Snapshot(record, _number(first), _number(last))
         is_last = len(entries) < page
-        return Sight(
+        return RecordReply(
             snapshot, replica.decode(), _read_entries(entries), is_last, is_found_lost == 1
         )
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
         raise Unreadable from error
 
 
-def extend(log: Log, sight: Sight) -> None:
-    """Add to a log what a sight shows beyond it; what Redis no longer holds is skipped."""
-    if sight.snapshot.first > log.last + 1:
-        log.skip(sight.snapshot.first)
-    for first, chunks in sight.entries:
+def extend(log: Log, seen: RecordReply) -> None:
+    """Add to a log what a seen shows beyond it; what Redis no longer holds is skipped."""
+    if seen.snapshot.first > log.last + 1:
+        log.skip(seen.snapshot.first)
+    for first, chunks in seen.entries:
         if first > log.last + 1:
             log.skip(first)
         for chunk in chunks[log.last + 1 - first :]:

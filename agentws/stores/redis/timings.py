@@ -9,7 +9,7 @@ NEWS_PATIENCE: Final = 1.0
 """Seconds after which one looks although no news has come, and renews what may have been lost."""
 
 
-class Terms:
+class Timings:
     """Who this replica is, and how long what holds.
 
     Times are seconds; those that scripts take are milliseconds, and text already.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentws.requirements import unmet
+from agentws.config.requirements import unmet
 from tests.processes import ROOT
 from tests.receivers import KEY
 

@@ -39,7 +39,7 @@ def will_pass(error: object) -> bool:
     return isinstance(error, ResponseError) and _PASSING_WORDS.search(str(error)) is not None
 
 
-class Line:
+class RedisConnection:
     """Sends some commands at a time and reads their replies.
 
     After any trouble the connection is dropped, for nobody could tell to what the next reply on it
@@ -52,9 +52,9 @@ class Line:
         self._pool = pool
         self._on_reopened = on_reopened
         self._connection: AbstractConnection | None = None
-        self._is_worn = False
+        self._is_retired = False
 
-    async def talk(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+    async def send(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies, errors among them.
 
         A connection that was cut is opened anew, once: all that is sent may be sent twice. Raises
@@ -68,9 +68,9 @@ class Line:
             self._on_reopened()
             return replies
 
-    def wear_out(self) -> None:
+    def retire(self) -> None:
         """Have a new connection opened for what is sent next."""
-        self._is_worn = True
+        self._is_retired = True
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -79,11 +79,11 @@ class Line:
             await connection.disconnect(nowait=True)
 
     async def _exchange(self, message: bytes, count: int) -> list[Any]:
-        if self._is_worn:
+        if self._is_retired:
             await self.drop()
         if self._connection is None:
             self._connection = new_connection(self._pool)
-            self._is_worn = False
+            self._is_retired = False
         try:
             await self._connection.send_packed_command(message)
             replies = [await _reply(self._connection) for _ in range(count)]
@@ -91,7 +91,7 @@ class Line:
             await self.drop()
             raise
         if any(map(will_pass, replies)):
-            self.wear_out()
+            self.retire()
         return replies
 
 

@@ -1,0 +1,98 @@
+"""The agent as an object that functions are registered with, each for its role."""
+
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agentws.agent.context import InvocationContext
+from agentws.agent.signatures import check_call, checked_subprotocols, is_generator
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+InvokeHandler = (
+    Callable[[Any, InvocationContext], Awaitable[Any]]
+    | Callable[[Any, InvocationContext], AsyncGenerator[Any, None]]
+)
+
+ContextHandler = Callable[[InvocationContext], Awaitable[Any]]
+
+SocketHandler = Callable[["web.WebSocketResponse", InvocationContext], Awaitable[None]]
+
+LifecycleHandler = Callable[[], Awaitable[None]]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Agent:
+    """An agent: one invoke handler for every transport, and optional others.
+
+    `openapi` and `asyncapi` are the documents served at `…/docs/openapi.json` and
+    `…/docs/asyncapi.json`, the latter in place of the one that describes the framed socket;
+    `subprotocols` are those that its sockets speak (RFC 6455 §1.9), the best first. The decorators
+    return the function unchanged; they raise `TypeError` for one that is not async or that cannot
+    be called with the arguments that they document. Registering twice warns, and the last one wins.
+    """
+
+    def __init__(
+        self,
+        openapi: Mapping[str, Any] | None = None,
+        asyncapi: Mapping[str, Any] | None = None,
+        subprotocols: Iterable[str] = (),
+    ) -> None:
+        for name, document in (("openapi", openapi), ("asyncapi", asyncapi)):
+            if document is not None and not isinstance(document, Mapping):
+                raise TypeError(f"{name} must be a dict, not {type(document).__name__}")
+        self.openapi = openapi
+        self.asyncapi = asyncapi
+        self.subprotocols = checked_subprotocols(subprotocols)
+        self.daemon_settings: Mapping[str, object] = {}
+        self.invoke: InvokeHandler | None = None
+        self.get: ContextHandler | None = None
+        self.cancel: ContextHandler | None = None
+        self.serve_socket: SocketHandler | None = None
+        self.startup: LifecycleHandler | None = None
+        self.shutdown: LifecycleHandler | None = None
+
+    daemon_settings: Mapping[str, object]
+    """What the agent wants of the configuration, by dotted key; all else ranks above it."""
+
+    streams: bool = False
+    """Whether the invoke handler is an async generator."""
+
+    def invoke_handler(self, function: Function) -> Function:
+        """Register `async def (payload, context)`: a coroutine answers, a generator streams."""
+        check_call(function, "invoke handler", ("payload", "context"), may_stream=True)
+        self.streams = is_generator(function)
+        return self._register("invoke", function)
+
+    def get_invocation_handler(self, function: Function) -> Function:
+        """Register `async def (context)` to answer polls; None stands for the record."""
+        check_call(function, "get_invocation handler", ("context",))
+        return self._register("get", function)
+
+    def cancel_invocation_handler(self, function: Function) -> Function:
+        """Register `async def (context)` to run before a cancel, and to answer it."""
+        check_call(function, "cancel_invocation handler", ("context",))
+        return self._register("cancel", function)
+
+    def ws_handler(self, function: Function) -> Function:
+        """Register `async def (ws, context)` to own the raw socket."""
+        check_call(function, "WebSocket handler", ("ws", "context"))
+        return self._register("serve_socket", function)
+
+    def startup_handler(self, function: Function) -> Function:
+        """Register `async def ()` to run before the daemon listens; if it raises, it won't."""
+        check_call(function, "startup handler", ())
+        return self._register("startup", function)
+
+    def shutdown_handler(self, function: Function) -> Function:
+        """Register `async def ()` to run when the last invocation has ended."""
+        check_call(function, "shutdown handler", ())
+        return self._register("shutdown", function)
+
+    def _register(self, role: str, function: Function) -> Function:
+        if getattr(self, role) is not None:
+            warnings.warn(f"The agent's {role} handler is replaced", UserWarning, stacklevel=3)
+        setattr(self, role, function)
+        return function

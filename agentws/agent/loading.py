@@ -1,0 +1,150 @@
+"""From `module:attribute`, or a path, to an agent that can be served."""
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import Agent
+
+_loading: Final[ContextVar[bool]] = ContextVar("loading", default=False)
+
+
+def is_loading() -> bool:
+    """Tell whether the daemon is importing the agent's module at this moment."""
+    return _loading.get()
+
+
+class LoadError(Exception):
+    """The handler cannot be loaded; the text is one sentence that says why."""
+
+
+async def _echo(payload: Any, _context: InvocationContext) -> Any:
+    return payload
+
+
+Served = Agent | InvocationWebSocketHandler
+"""What a daemon can serve."""
+
+
+def load(target: str | None) -> Served:
+    """Import `module:attribute` and return what it serves; the built-in echo without a target.
+
+    The module is named, and then the folder that the daemon was started in is importable; or it is
+    the path of its file, whose folder is. The attribute is an `Agent`, an instance or a subclass of
+    `InvocationWebSocketHandler`, or a bare async function or async generator function. Raises
+    `LoadError`.
+    """
+    if not target:
+        return _agent_of(_echo)
+    place, _, attribute = target.rpartition(":")
+    if not place or not attribute:
+        raise LoadError(
+            "handler.target must look like package.module:attribute or path/to/module.py:attribute,"
+            f" not {target!r}"
+        )
+    is_path = os.sep in place or place.endswith(".py")
+    found: object = _import_file(place, target) if is_path else _import(place, target)
+    try:
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except AttributeError as error:
+        problem = f"{place} has no {attribute!r}"
+        raise LoadError(f"handler.target {target!r}: {problem}") from error
+    except Exception as error:
+        raise LoadError(f"handler.target {target!r}: {_where_and_what(error)}") from error
+    return _as_agent(found, target)
+
+
+def _import_file(place: str, target: str) -> object:
+    """Import a module by its path, under the name that others in its folder know it by."""
+    path = Path(os.path.abspath(place))  # a link's own name counts, wherever it leads
+    if not path.is_file():
+        raise LoadError(f"handler.target {target!r}: there is no file {path}")
+    if path.suffix != ".py" or "." in path.stem:
+        raise LoadError(f"handler.target {target!r}: {path.name} should be named like module.py")
+    module = _import(path.stem, target, str(path.parent))
+    file = getattr(module, "__file__", None)
+    if file is None or not path.samefile(file):
+        raise LoadError(
+            f"handler.target {target!r}: the name {path.stem!r} belongs to another module"
+            f" ({file or 'built-in'}); rename the file"
+        )
+    return module
+
+
+def _import(module_name: str, target: str, folder: str | None = None) -> object:
+    folder = folder or os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    token = _loading.set(True)
+    try:
+        return importlib.import_module(module_name)
+    except KeyboardInterrupt:  # somebody's signal
+        raise
+    except BaseException as error:  # whatever a module does, its import has failed
+        if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
+            problem = f"there is no module {error.name!r} in {folder} or among the packages"
+        else:
+            problem = _where_and_what(error)
+        raise LoadError(f"handler.target {target!r}: {problem}") from error
+    finally:
+        _loading.reset(token)
+
+
+def _is_part(missing: str | None, module_name: str) -> bool:
+    """Tell whether the missing module is the target itself or a package above it."""
+    return missing is not None and f"{module_name}.".startswith(f"{missing}.")
+
+
+def _where_and_what(error: BaseException) -> str:
+    """Name the file, the line and the exception of an import that failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("?", None)
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        file, line = error.filename, error.lineno
+    return f"{file}, line {line}: {_one_line(error)}"
+
+
+def _as_agent(found: object, target: str) -> Served:
+    if isinstance(found, Served):
+        return found
+    try:
+        if inspect.isclass(found) and issubclass(found, InvocationWebSocketHandler):
+            return found()
+        if callable(found) and not inspect.isclass(found):
+            return _agent_of(found)
+    except KeyboardInterrupt:  # somebody's signal
+        raise
+    except BaseException as error:
+        raise LoadError(f"handler.target {target!r}: {_one_line(error)}") from error
+    kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
+    raise LoadError(
+        f"handler.target {target!r} must be an Agent, an InvocationWebSocketHandler "
+        f"or an async function, not {kind}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it cannot be told)"
+    return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def _agent_of(function: Callable[..., Any]) -> Agent:
+    agent = Agent()
+    agent.invoke_handler(function)
+    return agent
