@@ -6,18 +6,11 @@ from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
-from opentelemetry import propagate
-from opentelemetry.context import Context
-from opentelemetry.trace import TraceState
+from opentelemetry.context import Context as TraceContext
 
 from agentws.agent.context import InvocationContext, Reporter, Transport
 from agentws.protocol.identifiers import is_id, new_id, trace_id
-
-NO_TRACE: Final = Context()
-"""What of a trace is known where the caller tells nothing of one."""
-
-_MOST_BAGGAGE: Final = 8192
-"""Bytes of baggage (W3C Baggage §3.3.2); more is no baggage, and nothing to be read through."""
+from agentws.telemetry.trace_context import NO_TRACE, read_trace
 
 
 class Identity(Struct, frozen=True):
@@ -48,7 +41,7 @@ class Caller(Struct):
     """How many it has started, of those whose id was free."""
     max_running: int | None = None
     """How many it may have running at a time, None for no limit of its own."""
-    trace: Context = NO_TRACE
+    trace: TraceContext = NO_TRACE
     """Where the request or handshake stands in the caller's trace, and the caller's baggage."""
 
     @property
@@ -111,29 +104,6 @@ def read_caller(request: web.BaseRequest, transport: Transport, request_id: str)
         ),
         trace=read_trace(headers),
     )
-
-
-def read_trace(headers: Mapping[str, str]) -> Context:
-    """Read trace context and baggage from W3C headers; what is malformed is ignored (§9)."""
-    try:
-        if len(headers.get("baggage", "")) > _MOST_BAGGAGE:
-            headers = {name: it for name, it in headers.items() if name.lower() != "baggage"}
-        return propagate.extract(headers, NO_TRACE) or NO_TRACE
-    except UnicodeError:  # bytes that aiohttp could not decode
-        return NO_TRACE
-
-
-def message_trace(
-    traceparent: str | None, tracestate: str | None, baggage: str | None, otherwise: Context
-) -> Context:
-    """Return the trace context of one message, else that of its socket (§9).
-
-    Any of the three replaces all of the socket's, unless it is malformed.
-    """
-    given = {"traceparent": traceparent, "tracestate": tracestate, "baggage": baggage}
-    own = read_trace({name: value for name, value in given.items() if value is not None})
-    replaces = own or (tracestate and TraceState.from_header([tracestate]))
-    return own if replaces else otherwise
 
 
 def _read_only(values: dict[str, str]) -> Mapping[str, str]:

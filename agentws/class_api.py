@@ -24,7 +24,7 @@ from agentws.handshake import (
 from agentws.protocol.errors import InvocationError, shutting_down
 from agentws.protocol.identifiers import new_id
 from agentws.sse import SilenceBreaker, needs_comments
-from agentws.telemetry import Action, Telemetry
+from agentws.telemetry.operations import OperationName, Telemetry
 
 Arguments = ParamSpec("Arguments")
 
@@ -123,7 +123,7 @@ class ClassApi:
 
     async def _observe(
         self,
-        action: Action,
+        action: OperationName,
         context: InvocationContext,
         caller: Caller,
         answer: Coroutine[Any, Any, web.StreamResponse],

@@ -15,9 +15,9 @@ from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.base_protocol import BaseProtocol
 from msgspec import Struct
 
-from agentws.metrics import Metrics
 from agentws.protocol.errors import PlatformError, shutting_down
 from agentws.protocol.frames import Farewell
+from agentws.telemetry.metrics import Metrics
 
 _logger: Final = logging.getLogger("agentws.connection")
 

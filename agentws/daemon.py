@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from agentws import logs
 from agentws.agent.loading import Served
 from agentws.config.requirements import PackageError
 from agentws.config.settings import EventLoop
@@ -21,7 +20,8 @@ from agentws.config.sources import Loaded
 from agentws.process import Signals, threads_are_left
 from agentws.server import BindError, Server, StartupError, StoreError
 from agentws.stalls import StallWatch
-from agentws.telemetry import TelemetryError
+from agentws.telemetry import logs
+from agentws.telemetry.operations import TelemetryError
 
 _logger: Final = logging.getLogger("agentws.daemon")
 

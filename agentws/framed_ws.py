@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from msgspec import UNSET, Raw
 from opentelemetry.context import Context
 
-from agentws.caller import Caller, message_trace, read_caller
+from agentws.caller import Caller, read_caller
 from agentws.config.settings import WebSocketSettings
 from agentws.connections import (
     INSTANT,
@@ -57,6 +57,7 @@ from agentws.protocol.frames import (
     action_of,
 )
 from agentws.stores.log import Log
+from agentws.telemetry.trace_context import message_trace
 
 SUBPROTOCOL: Final = "agentws.v1"
 """The name of what is spoken here, for clients that have to offer one (§1)."""

@@ -26,7 +26,7 @@ from agentws.protocol.records import Record
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.log_reader import LogReader
 from agentws.stores.store import Store, already_exists
-from agentws.telemetry import Action, Operation, Telemetry
+from agentws.telemetry.operations import Operation, OperationName, Telemetry
 
 _logger: Final = logging.getLogger("agentws.invocations")
 
@@ -460,7 +460,7 @@ class InvocationTable:
 
     async def _observe(
         self,
-        action: Action,
+        action: OperationName,
         context: InvocationContext,
         caller: Caller,
         trace: Context | None,

@@ -40,7 +40,7 @@ from agentws.handshake import (
 from agentws.keep_alive import Rounds
 from agentws.protocol.frames import Farewell
 from agentws.protocol.identifiers import new_id
-from agentws.telemetry import handler_trace
+from agentws.telemetry.trace_context import handler_trace
 
 _logger: Final = logging.getLogger("agentws.raw")
 

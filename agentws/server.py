@@ -32,7 +32,7 @@ from agentws.service_api import PROBES, ServiceApi
 from agentws.stores.memory import MemoryStore
 from agentws.stores.store import Store
 from agentws.stores.store import StoreError as StoreError
-from agentws.telemetry import ObservingTelemetry, Telemetry
+from agentws.telemetry.operations import ObservingTelemetry, Telemetry
 
 _logger: Final = logging.getLogger("agentws.server")
 
@@ -344,7 +344,7 @@ def _telemetry(settings: Settings) -> Telemetry:
     """Return what the settings ask for, else what the agent's module has set up, else silence."""
     if settings.telemetry.connection_string or settings.telemetry.otlp_endpoint:
         with needed():
-            from agentws.exporters import start  # which takes over half a second
+            from agentws.telemetry.exporting import start
         return start(settings.telemetry, settings.agent)
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return Telemetry()

@@ -10,14 +10,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
 
 from agentws.agent.context import InvocationContext
-from agentws.caller import (
-    NO_TRACE,
-    Caller,
-    message_trace,
-    read_caller,
-    read_trace,
-    request_id,
-)
+from agentws.caller import Caller, read_caller, request_id
+from agentws.telemetry.trace_context import NO_TRACE, message_trace, read_trace
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agentws import Agent, InvocationContext, InvocationError, __version__
 from agentws.agent.handlers import SocketHandler
-from agentws.logs import InvocationFilter
 from agentws.raw_ws import MOST_UNREAD
+from agentws.telemetry.logs import InvocationFilter
 from tests.conftest import PATIENCE, LogLines, Running, Serve
 from tests.peers import CLOSE, PING, PONG, TEXT, RawPeer, masked
 

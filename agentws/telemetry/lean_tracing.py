@@ -7,17 +7,15 @@ takes. A span that is touched in between becomes one of the SDK's, under the sam
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from msgspec import Struct
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -35,7 +33,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from agentws.telemetry.sampling import Decisions
+
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+
 _FLAGS: Final = [TraceFlags(flags) for flags in range(4)]
 """All combinations of `SAMPLED` and `RANDOM_TRACE_ID`, made once."""
 
@@ -66,58 +67,6 @@ class EndedSpan(Struct, frozen=True, gc=False):
             end_time=self.ended_at,
             instrumentation_scope=scope,
         )
-
-
-class _Decided(NamedTuple):
-    """What was settled about a span before the SDK is asked to make it."""
-
-    context: SpanContext
-    sampled: SamplingResult
-
-
-class Decisions(RandomIdGenerator, Sampler):
-    """Decides each span once: its ids, and whether it is sampled.
-
-    The SDK's tracer takes both from here. It draws and decides anew, but for a span of which that
-    is settled already: another trace id would be another decision.
-    """
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-        self._settled = threading.local()
-
-    @contextmanager
-    def settled(self, context: SpanContext, sampled: SamplingResult) -> Iterator[None]:
-        """Have the next span that the SDK makes in this thread be that one."""
-        self._settled.span = _Decided(context, sampled)
-        try:
-            yield
-        finally:
-            self._settled.span = None
-
-    def _given(self) -> _Decided | None:
-        return getattr(self._settled, "span", None)
-
-    def generate_span_id(self) -> int:
-        """See `IdGenerator`."""
-        given = self._given()
-        return super().generate_span_id() if given is None else given.context.span_id
-
-    def generate_trace_id(self) -> int:
-        """See `IdGenerator`."""
-        given = self._given()
-        return super().generate_trace_id() if given is None else given.context.trace_id
-
-    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
-        """See `Sampler`."""
-        given = self._given()
-        if given is None:
-            return self._sampler.should_sample(*arguments, **options)
-        return given.sampled
-
-    def get_description(self) -> str:
-        """See `Sampler`."""
-        return self._sampler.get_description()
 
 
 class WatchedProvider(TracerProvider):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentws.export_queue import ExportQueue, Limits
+from agentws.telemetry.export_queue import ExportQueue, Limits
 
 PATIENCE = 10.0
 

@@ -2,8 +2,8 @@
 
 import logging
 
-from agentws.export_queue import exporting
-from agentws.exporters import ExportersAside
+from agentws.telemetry.export_queue import as_exporter
+from agentws.telemetry.exporter_noise import ExportersAside
 from tests.receivers import KEY
 
 
@@ -13,7 +13,7 @@ def record(message: str, level: int = logging.WARNING) -> logging.LogRecord:
 
 def test_an_exporter_is_heard_once_in_a_while() -> None:
     aside, impatient = ExportersAside(pause=3600), ExportersAside(pause=0)
-    with exporting():
+    with as_exporter():
         assert not aside.filter(record("chatter", logging.INFO))
         assert aside.filter(record("first"))
         assert not aside.filter(record("second", logging.CRITICAL))
@@ -30,7 +30,7 @@ def test_others_are_always_heard() -> None:
 def test_a_warning_is_short_and_tells_no_secret() -> None:
     line = record(f"Data drop {KEY} at https://u:p@host/v1?api-key=s\n{'x' * 9999}")
     line.exc_info = (ValueError, ValueError("private"), None)
-    with exporting():
+    with as_exporter():
         assert ExportersAside().filter(line)
     assert line.getMessage().startswith(
         "Telemetry does not get through: Data drop *** at https://***@host/v1?*** xxx"

@@ -1,6 +1,6 @@
-"""What is told of invocations: spans, and the trace that handlers find themselves in.
+"""What is told of invocations: an operation's beginning and its end, as a span and in metrics.
 
-Uses the OpenTelemetry API only; `exporters.py` brings what sends it anywhere.
+Uses the OpenTelemetry API only; `exporting` brings what sends it anywhere.
 """
 
 import time
@@ -10,19 +10,18 @@ from types import TracebackType
 from typing import Final, Literal, Self, get_args
 
 from msgspec import Struct
-from opentelemetry import baggage
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context as TraceContext
+from opentelemetry.context import attach, get_current
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from agentws.agent.context import InvocationContext, Transport
-from agentws.caller import NO_TRACE
 from agentws.config.settings import AgentSettings
-from agentws.logs import INVOCATION
-from agentws.metrics import Metrics, silent
 from agentws.protocol.errors import InvocationError, internal_error
+from agentws.telemetry.metrics import Metrics, silent
+from agentws.telemetry.trace_context import NO_TRACE, handler_trace
 
-Action = Literal["invoke_agent", "get_invocation", "cancel_invocation"]
+OperationName = Literal["invoke_agent", "get_invocation", "cancel_invocation"]
 
 SYSTEM: Final = "azure.ai.agentserver"
 
@@ -30,23 +29,8 @@ _PREFIX: Final[Mapping[Transport, str]] = {
     "websocket": f"{SYSTEM}.invocations_ws.",
     "http": f"{SYSTEM}.invocations.",
 }
-_BAGGAGE: Final = next(iter(baggage.set_baggage("any", "", Context())))
-"""Under which key a context holds its baggage: setting all three entries at once is what counts."""
 
 _ERROR_TYPE: Final = "error.type"
-
-
-def handler_trace(parent: Context, context: InvocationContext) -> Context:
-    """Return the trace context for a handler: the caller's, with the baggage of §9."""
-    entries: dict[str, object] = {
-        "azure.ai.agentserver.invocation_id": context.invocation_id,
-        "azure.ai.agentserver.session_id": context.session_id,
-        "x-request-id": context.request_id,
-    }
-    if not parent:
-        return Context({_BAGGAGE: entries, INVOCATION: context})
-    entries = {**baggage.get_all(parent), **entries}
-    return Context({**parent, _BAGGAGE: entries, INVOCATION: context})
 
 
 class TelemetryError(Exception):
@@ -59,9 +43,9 @@ class Operation(Struct, gc=False):
     As a context manager it makes its trace current, and ends with the body.
     """
 
-    trace: Context
+    trace: TraceContext
     """What should be current while the agent's code runs."""
-    _outer: Context = NO_TRACE
+    _outer: TraceContext = NO_TRACE
 
     def first_chunk(self) -> None:
         """Take note of the first chunk of a stream."""
@@ -109,7 +93,9 @@ class Telemetry:
     def __init__(self) -> None:
         self.metrics = silent()
 
-    def begin(self, _action: Action, context: InvocationContext, parent: Context) -> Operation:
+    def begin(
+        self, _action: OperationName, context: InvocationContext, parent: TraceContext
+    ) -> Operation:
         """Begin an operation in its caller's trace."""
         return Operation(handler_trace(parent, context))
 
@@ -188,11 +174,13 @@ class ObservingTelemetry(Telemetry):
         self._tracer = tracer
         self._schemes = {
             (action, transport): _scheme(action, prefix, agent)
-            for action in get_args(Action)
+            for action in get_args(OperationName)
             for transport, prefix in _PREFIX.items()
         }
 
-    def begin(self, action: Action, context: InvocationContext, parent: Context) -> Operation:
+    def begin(
+        self, action: OperationName, context: InvocationContext, parent: TraceContext
+    ) -> Operation:
         """Begin a span, child of the caller's."""
         scheme = self._schemes[action, context.transport]
         invocation_id, session_id = context.invocation_id, context.session_id
@@ -215,7 +203,7 @@ class ObservingTelemetry(Telemetry):
         )
 
 
-def _scheme(action: Action, prefix: str, agent: AgentSettings) -> _Scheme:
+def _scheme(action: OperationName, prefix: str, agent: AgentSettings) -> _Scheme:
     label = f"{agent.name}:{agent.version}" if agent.name and agent.version else agent.name
     known = {
         "gen_ai.agent.id": agent.id,

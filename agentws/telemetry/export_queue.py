@@ -26,7 +26,7 @@ def is_exporting() -> bool:
 
 
 @contextmanager
-def exporting() -> Iterator[None]:
+def as_exporter() -> Iterator[None]:
     """Have this thread be known for one that exports."""
     token = _exporting.set(True)
     try:
@@ -104,7 +104,7 @@ class ExportQueue:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        with exporting():
+        with as_exporter():
             self._send_all()
 
     def _send_all(self) -> None:

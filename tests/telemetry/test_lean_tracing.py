@@ -24,7 +24,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from agentws.lean_tracing import Decisions, EndedSpan, LeanTracer, WatchedProvider
+from agentws.telemetry.lean_tracing import EndedSpan, LeanTracer, WatchedProvider
+from agentws.telemetry.sampling import Decisions
 
 ATTRIBUTES = {"a": "b"}
 

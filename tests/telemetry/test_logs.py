@@ -14,7 +14,9 @@ import pytest
 from opentelemetry.context import attach, set_value
 
 from agentws.agent.context import InvocationContext
-from agentws.logs import INVOCATION, MOST_WAITING, LogOutput, configure
+from agentws.telemetry.log_output import MOST_WAITING, LogOutput
+from agentws.telemetry.logs import configure
+from agentws.telemetry.trace_context import INVOCATION
 from tests.conftest import PATIENCE
 
 Line = dict[str, Any]

@@ -1,0 +1,133 @@
+"""The exporters that are configured: for Application Insights, for an OTLP collector, or both.
+
+Imported only where one of them is configured, as the packages behind them take over half a second.
+"""
+
+import re
+import uuid
+from collections.abc import Callable
+from os import environ
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc_logs
+from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc_metrics
+from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_spans
+from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
+from opentelemetry.exporter.otlp.proto.http import metric_exporter as http_metrics
+from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_spans
+from opentelemetry.sdk._logs.export import LogRecordExporter
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, ExemplarFilter
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+)
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+
+from agentws import __version__
+from agentws.config.requirements import needed
+from agentws.config.settings import AgentSettings, TelemetrySettings
+from agentws.telemetry.operations import SYSTEM, TelemetryError
+
+Exporter = TypeVar("Exporter")
+
+_PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
+
+_KEY: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+
+_OFF: Final = (
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+    "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
+)
+"""What the exporter for Application Insights would send or fetch of its own accord."""
+
+
+class Backend(Struct, frozen=True):
+    """One place where telemetry goes."""
+
+    name: str
+    spans: SpanExporter
+    records: LogRecordExporter
+    metrics: MetricExporter
+
+
+def application_insights(connection_string: str) -> Backend:
+    """Return what exports to the resource of a connection string. Raises `PackageError`."""
+    environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
+    with needed():
+        from azure.monitor.opentelemetry.exporter import (
+            AzureMonitorLogExporter,
+            AzureMonitorMetricExporter,
+            AzureMonitorTraceExporter,
+        )
+    options: dict[str, Any] = {
+        # The path is put behind the endpoint with a slash of its own.
+        "connection_string": re.sub("/+(?=;|$)", "", connection_string.rstrip("; ")),
+        "disable_offline_storage": True,  # what waits, waits in the queue, which is bounded
+        "max_envelopes_per_second": 0,  # every span leaves
+    }
+    return Backend(
+        "Application Insights",
+        AzureMonitorTraceExporter(**options),
+        AzureMonitorLogExporter(**options),
+        AzureMonitorMetricExporter(**options),
+    )
+
+
+def collector(endpoint: str) -> Backend:
+    """Return what exports to a collector. Raises `TelemetryError` for a protocol that is none."""
+    return Backend(
+        "OTLP",
+        _of_protocol("TRACES", http_spans.OTLPSpanExporter, grpc_spans.OTLPSpanExporter, endpoint),
+        _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
+        _of_protocol(
+            "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
+        ),
+    )
+
+
+def _of_protocol(
+    signal: str, http: Callable[..., Exporter], grpc: Callable[..., Exporter], endpoint: str
+) -> Exporter:
+    """Make an exporter as the variables of OTLP want it; all others it reads by itself.
+
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+    """
+    own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get(_PROTOCOL)
+    match protocol or "http/protobuf":
+        case "http/protobuf":
+            return http(endpoint=own or f"{endpoint.rstrip('/')}/v1/{signal.lower()}")
+        case "grpc":
+            return grpc(endpoint=own or endpoint)
+        case other:
+            raise TelemetryError(
+                f"environment {_PROTOCOL} should be http/protobuf or grpc, not {other!r}"
+            )
+
+
+def sampler_of(settings: TelemetrySettings) -> Sampler:
+    """Return the sampler of the settings, or the one that `OTEL_TRACES_SAMPLER` names."""
+    if environ.get("OTEL_TRACES_SAMPLER"):
+        return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
+    ratio = settings.sampling_ratio
+    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+
+
+def exemplar_filter() -> ExemplarFilter | None:
+    """Return None where `OTEL_METRICS_EXEMPLAR_FILTER` decides; they cost each measurement."""
+    return None if environ.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
+
+
+def resource_of(agent: AgentSettings) -> Resource:
+    """Return who sends; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win."""
+    ours = {
+        "service.name": agent.name or SYSTEM,
+        "service.version": agent.version or __version__,
+        "service.instance.id": str(uuid.uuid4()),
+    }
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
