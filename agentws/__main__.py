@@ -1,6 +1,6 @@
 """`python -m agentws`."""
 
-from agentws.cli import main
+from agentws.cli.main import main
 
 if __name__ == "__main__":
     main()

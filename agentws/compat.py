@@ -11,7 +11,8 @@ from typing import Any
 from agentws.agent.context import InvocationContext
 from agentws.agent.handlers import Agent
 from agentws.agent.loading import is_loading
-from agentws.process import Signals, Stopped, leave, open_streams
+from agentws.daemon.process import leave, open_streams
+from agentws.daemon.signals import Signals, Stopped
 from agentws.protocol.errors import InvocationError
 
 __all__ = ["InvocationWSAgentServerHost", "InvocationWSContext", "InvocationWSError"]
@@ -69,7 +70,7 @@ class InvocationWSAgentServerHost(Agent):
         try:
             with needed():
                 from agentws.config.sources import ConfigError, load
-                from agentws.daemon import START_ERRORS, run
+                from agentws.daemon.run import START_ERRORS, run
         except PackageError as error:
             return _refuse(error)
         try:

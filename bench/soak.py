@@ -22,7 +22,7 @@ from rich.table import Table
 
 from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
-from agentws.server import Server
+from agentws.daemon.server import Server
 from agentws.stores.memory import MemoryStore
 from bench.agents import mixed
 from bench.loops import run
@@ -107,7 +107,7 @@ async def _soak(seconds: float) -> tuple[Reading, Reading, Counter[str]]:
     agent = Agent()
     agent.invoke_handler(mixed)
     server = Server(Settings(**_SETTINGS), agent)
-    store = server._store  # noqa: SLF001 - to look inside is what it is for
+    store = server._parts.store  # noqa: SLF001 - to look inside is what it is for
     assert isinstance(store, MemoryStore)
     await server.start()
     try:

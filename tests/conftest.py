@@ -14,10 +14,10 @@ from websockets.asyncio.client import ClientConnection
 
 from agentws.agent.loading import Served
 from agentws.config.settings import Settings
-from agentws.server import Server
-from tests.redis_server import RedisServer, running_redis
+from agentws.daemon.server import Server
+from tests.support.redis_server import RedisServer, running_redis
 
-pytest_plugins = ["tests.primary", "tests.processes", "tests.replicas"]
+pytest_plugins = ["tests.support.primary", "tests.support.processes", "tests.support.replicas"]
 
 # Tests find the same each time; what chance finds is the soak's (`--hypothesis-profile=soak`).
 hypothesis.settings.register_profile("test", derandomize=True, deadline=None)

@@ -22,7 +22,7 @@ from agentws.compat import (
     InvocationWSError,
 )
 from tests.conftest import PATIENCE, Client
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 MODULE = """
 from agentws.compat import InvocationWSAgentServerHost

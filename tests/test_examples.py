@@ -11,8 +11,8 @@ import websockets
 
 from agentws.agent.loading import load
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
-from tests.redis_server import RedisServer
-from tests.replicas import ServePair
+from tests.support.redis_server import RedisServer
+from tests.support.replicas import ServePair
 
 
 async def streamed(server: Running, payload: Any) -> list[Any]:

@@ -19,11 +19,11 @@ from hypothesis.strategies import SearchStrategy
 
 from agentws.protocol.decoding import CLIENT_FRAMES
 from agentws.protocol.errors import STATUS
-from tests.attackers import connect, shake_hands
-from tests.corpus import FRAMES, MESSAGES, REQUESTS
-from tests.openapi import DOCUMENT
-from tests.peers import CLOSE, TEXT, masked
-from tests.processes import ROOT
+from tests.support.attackers import connect, shake_hands
+from tests.support.corpus import FRAMES, MESSAGES, REQUESTS
+from tests.support.openapi import DOCUMENT
+from tests.support.peers import CLOSE, TEXT, masked
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.random
 
@@ -42,7 +42,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Where a daemon listens that outlives all that is done to it, and logs no error."""
     log = tmp_path_factory.mktemp("fuzz") / "log"
     command = [sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--handler", "tests.victim:agent"]
+    command += ["--handler", "tests.support.victim:agent"]
     with log.open("wb") as file, subprocess.Popen(command, cwd=ROOT, stdout=file) as process:
         try:
             deadline = time.monotonic() + PATIENCE

@@ -13,12 +13,13 @@ import aiohttp
 import psutil
 import pytest
 
-from agentws import Agent, InvocationContext, http_api
-from agentws.framed_ws import MOST_WAITING_ACTIONS
-from tests.attackers import ATTACKS, MANY
+from agentws import Agent, InvocationContext
+from agentws.transports.http import http_api
+from agentws.transports.websocket.framed_ws import MOST_WAITING_ACTIONS
 from tests.conftest import Address, LogLines, Serve
-from tests.peers import TEXT, FramedPeer, HttpPeer, masked
-from tests.processes import ROOT, Daemon
+from tests.support.attackers import ATTACKS, MANY
+from tests.support.peers import TEXT, FramedPeer, HttpPeer, masked
+from tests.support.processes import ROOT, Daemon
 
 LONGEST = 0.05
 """Seconds within which 99 of 100 echoes come back to somebody else."""
@@ -42,7 +43,7 @@ async def start() -> AsyncIterator[Start]:
         variables = {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1", "--port", "0"),
-            *("--handler", "tests.victim:agent"),
+            *("--handler", "tests.support.victim:agent"),
             cwd=ROOT,
             env={**os.environ, "AGENTWS_INVOCATIONS__RETENTION": "1", **variables},
             stdout=asyncio.subprocess.PIPE,
@@ -62,7 +63,7 @@ async def start() -> AsyncIterator[Start]:
 async def attacking(daemon: Daemon, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Let a hostile peer loose on a daemon."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.attackers", name, str(daemon.port)),
+        *(sys.executable, "-m", "tests.support.attackers", name, str(daemon.port)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -18,7 +18,7 @@ from agentws.config.sources import load
 from agentws.protocol.decoding import decode_frame
 from agentws.protocol.records import Status
 from tests.conftest import PATIENCE
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 README = (ROOT / "README.md").read_text()
 

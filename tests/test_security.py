@@ -2,7 +2,7 @@
 
 import re
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 
 def test_the_tests_that_it_names_are_there() -> None:

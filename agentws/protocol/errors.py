@@ -75,6 +75,21 @@ def shutting_down() -> PlatformError:
     return PlatformError("shutting_down", "The server is shutting down")
 
 
+def cancelled(message: str = "The invocation was cancelled") -> InvocationError:
+    """Return the reason of an end that somebody wished for."""
+    return InvocationError("cancelled", message)
+
+
+def already_exists() -> InvocationError:
+    """Return the answer to an invoke whose id is taken (§5)."""
+    return InvocationError("already_exists", "An invocation with this id exists")
+
+
+def lost() -> PlatformError:
+    """Return what is told of an invocation whose replica is gone (§7)."""
+    return PlatformError("lost", "The replica that ran the invocation is gone")
+
+
 def internal_error() -> InvocationError:
     """Return all that a client sees of an exception."""
     return InvocationError("internal_error", "Internal server error")

@@ -7,9 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from agentws.protocol.errors import already_exists
 from agentws.protocol.records import Record
 from agentws.stores.log import Log, Outcome, Snapshot
-from agentws.stores.store import Settled, Stop, already_exists
+from agentws.stores.store import Settled, Stop
 
 SWEEP_PAUSE: Final = 1.0
 """Seconds between two sweeps, at least."""

@@ -61,8 +61,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release what the store holds outside of its logs."""
-
-
-def already_exists() -> InvocationError:
-    """Return the answer to an invoke whose id is taken (§5)."""
-    return InvocationError("already_exists", "An invocation with this id exists")

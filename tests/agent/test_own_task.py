@@ -15,9 +15,9 @@ from agentws import Agent, InvocationContext, InvocationWebSocketHandler
 from agentws.agent.own_task import SelfCancelled, run_apart
 from agentws.stores.redis.upkeep import Upkeep
 from tests.conftest import Frame, Running, Serve
-from tests.peers import TEXT, FramedPeer, masked
-from tests.processes import PATIENCE, Start
-from tests.redis_server import RedisServer
+from tests.support.peers import TEXT, FramedPeer, masked
+from tests.support.processes import PATIENCE, Start
+from tests.support.redis_server import RedisServer
 
 
 def own_task() -> "asyncio.Task[Any]":

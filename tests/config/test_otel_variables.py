@@ -9,7 +9,7 @@ import pytest
 
 from agentws.config.otel_variables import Signal, exports, forget_empty
 from agentws.config.sources import ConfigError, load
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 PROPAGATORS = "should name what is installed (baggage, tracecontext), not"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentws.config.requirements import unmet
-from tests.processes import ROOT
-from tests.receivers import KEY
+from tests.support.processes import ROOT
+from tests.support.receivers import KEY
 
 AGENT = """\
 from agentws.compat import InvocationWSAgentServerHost

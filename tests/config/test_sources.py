@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from agentws.config.settings import OPTIONS, AuthSettings, ServerSettings, Settings, StoreSettings
 from agentws.config.sources import ConfigError, load, rows
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 EXAMPLE = ROOT / "config.example.toml"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.processes import PATIENCE, ROOT, Daemon
+from tests.support.processes import PATIENCE, ROOT, Daemon
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.conftest import PATIENCE, Address
-from tests.processes import ROOT
-from tests.redis_server import free_port
+from tests.support.processes import ROOT
+from tests.support.redis_server import free_port
 
 MAIN = ROOT / "deploy/nginx/nginx.conf"
 SITE = ROOT / "deploy/nginx/agentws.conf"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agentws.config.settings import OPTIONS
-from agentws.server import CANCEL_TIME, CLOSING_TIME
-from agentws.service_api import ServiceApi
+from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
+from agentws.transports.http.probes import PROBES
 from tests.deploy.bicep import BUILT_IN, DECORATORS, Template, text
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 FOLDER = ROOT / "deploy/azure"
 TEMPLATES = [Template(file) for file in sorted(FOLDER.glob("*.bicep"))]
@@ -117,6 +117,6 @@ def test_its_variables_are_settings() -> None:
 
 
 def test_it_asks_where_the_daemon_answers() -> None:
-    routes = {route.path for route in ServiceApi(lambda: "healthy").routes()}
+    routes = set(PROBES)
     assert set(re.findall(r"path: '(\S+)'", APP)) <= routes
     assert f"var port = {OPTIONS['server.port'].field.default}\n" in APP

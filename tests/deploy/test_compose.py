@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from agentws.config.sources import load
-from agentws.server import CANCEL_TIME, CLOSING_TIME
-from tests.processes import ROOT
+from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
+from tests.support.processes import ROOT
 
 FILE = ROOT / "deploy/compose.yaml"
 SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentws.config.settings import OPTIONS
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "examples/container/Dockerfile"]
 

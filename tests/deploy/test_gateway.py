@@ -16,7 +16,7 @@ from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Running, Serve
 from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.gateway
 

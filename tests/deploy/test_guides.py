@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from agentws.config.settings import OPTIONS, SECTIONS
-from tests.processes import ROOT, Start
+from tests.support.processes import ROOT, Start
 
 GUIDES = [ROOT / "deploy/operations.md", ROOT / "deploy/azure/README.md"]
 

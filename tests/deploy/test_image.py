@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy.containers import PYTHON, Builder, Container, Image
 from tests.deploy.programs import need
-from tests.processes import PATIENCE, ROOT
+from tests.support.processes import PATIENCE, ROOT
 
 pytestmark = pytest.mark.image
 

@@ -10,9 +10,9 @@ import yaml
 
 from agentws.config.settings import OPTIONS
 from agentws.config.sources import load
-from agentws.server import CANCEL_TIME, CLOSING_TIME
-from agentws.service_api import ServiceApi
-from tests.processes import ROOT
+from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
+from agentws.transports.http.probes import PROBES
+from tests.support.processes import ROOT
 
 FILES = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
 
@@ -67,7 +67,7 @@ def values(container: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_it_asks_where_the_daemon_answers(container: Any) -> None:
-    routes = {route.path for route in ServiceApi(lambda: "healthy").routes()}
+    routes = set(PROBES)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in routes
         assert container[probe]["httpGet"]["port"] == container["ports"][0]["name"]

@@ -8,7 +8,7 @@ import yaml
 from agentws import __version__
 from deploy.release_notes import CHANGELOG, notes
 from tests.deploy.test_compose import check_schema
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 WORKFLOW = ROOT / ".github/workflows/release.yml"
 

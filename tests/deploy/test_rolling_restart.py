@@ -15,8 +15,8 @@ from tests.conftest import Address
 from tests.deploy.load import Caller, EventCaller, SocketCaller
 from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
-from tests.processes import PATIENCE, ROOT
-from tests.redis_server import RedisServer, free_port
+from tests.support.processes import PATIENCE, ROOT
+from tests.support.redis_server import RedisServer, free_port
 
 pytestmark = pytest.mark.gateway
 

@@ -26,7 +26,7 @@ from agentws.protocol.frames import (
     StreamChunk,
     StreamEnd,
 )
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 PUBLISHED = ROOT / "tests" / "data" / "asyncapi-3.0.0.json"
 

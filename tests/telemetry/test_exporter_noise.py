@@ -4,7 +4,7 @@ import logging
 
 from agentws.telemetry.export_queue import as_exporter
 from agentws.telemetry.exporter_noise import ExportersAside
-from tests.receivers import KEY
+from tests.support.receivers import KEY
 
 
 def record(message: str, level: int = logging.WARNING) -> logging.LogRecord:

@@ -19,8 +19,8 @@ from opentelemetry import baggage, trace
 
 from agentws import Agent, InvocationContext
 from tests.conftest import Client, LogLines, Serve
-from tests.processes import ROOT, Daemon
-from tests.receivers import (
+from tests.support.processes import ROOT, Daemon
+from tests.support.receivers import (
     KEY,
     Receiver,
     Span,

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from agentws.protocol.errors import PlatformError
+from agentws.protocol.errors import lost
 from agentws.protocol.records import Record
 from agentws.stores.log import Log, Outcome, Snapshot
 
@@ -39,11 +39,6 @@ class RecordReply(NamedTuple):
     """Whether there were no more chunks than these."""
     is_found_lost: bool
     """Whether this look has found out that it is lost."""
-
-
-def lost() -> PlatformError:
-    """Return what is told of an invocation whose replica is gone (§7)."""
-    return PlatformError("lost", "The replica that ran the invocation is gone")
 
 
 def read_reply(invocation_id: str, reply: Sequence[Any], page: int) -> RecordReply | None:

@@ -7,12 +7,13 @@ from functools import partial
 from msgspec.structs import replace
 
 from agentws.protocol.encoding import encode
+from agentws.protocol.errors import lost
 from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable
 from agentws.stores.redis.pubsub import Message, RemoteCancel, RemotePosition, Subscriptions
 from agentws.stores.redis.reader import Reader
-from agentws.stores.redis.record_reply import RecordReply, extend, lost
+from agentws.stores.redis.record_reply import RecordReply, extend
 from agentws.stores.redis.timings import Timings
 from agentws.stores.redis.upkeep import Upkeep
 

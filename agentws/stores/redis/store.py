@@ -13,7 +13,7 @@ from collections import deque
 from functools import partial
 from typing import Final, NamedTuple
 
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import InvocationError, already_exists, cancelled
 from agentws.protocol.identifiers import new_id
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
@@ -25,7 +25,7 @@ from agentws.stores.redis.remote_log import RemoteLogs
 from agentws.stores.redis.timings import Timings
 from agentws.stores.redis.upkeep import Upkeep
 from agentws.stores.redis.writer import REMOTE_PATIENCE, Writer
-from agentws.stores.store import Settled, Stop, StoreError, already_exists
+from agentws.stores.store import Settled, Stop, StoreError
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -256,7 +256,7 @@ class RedisStore:
         if message is None or writer is None:
             return
         if isinstance(message, RemoteCancel):
-            writer.stop(InvocationError("cancelled", "The invocation was cancelled"))
+            writer.stop(cancelled())
         else:
             writer.note_follower(message.replica, message.position)
 

@@ -10,14 +10,13 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import InvocationError, already_exists, lost
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.record_reply import lost
 from agentws.stores.redis.timings import Timings
-from agentws.stores.store import Settled, Stop, already_exists
+from agentws.stores.store import Settled, Stop
 
 _logger: Final = logging.getLogger("agentws.store")
 

@@ -1,0 +1,50 @@
+"""The commands. What they run is imported when they run, which keeps `--help` quick."""
+
+import os
+
+import click
+
+from agentws import __version__
+from agentws.cli.check import check
+from agentws.cli.serve import serve
+from agentws.config.otel_variables import forget_empty
+from agentws.daemon.process import open_streams
+
+_PAGE = """\
+Serve an AI agent over WebSocket and HTTP.
+
+An agent is a Python async function, or an async generator function whose values are streamed
+as they come. agentws runs it for every client that connects, keeps each invocation for a while,
+and lets a client that lost its connection take up the stream where it broke off.
+
+\b
+Write an agent, agent.py:
+    async def invoke(payload, context):
+        for word in payload["message"].split():
+            yield {"token": word}
+
+\b
+Serve it, and see what it is configured with:
+    agentws serve --handler ./agent.py:invoke
+    agentws check --config config.toml
+
+Configuration comes from flags, from AGENTWS_SECTION__KEY environment variables (such as
+AGENTWS_SERVER__PORT), from variables that hosting platforms set (such as PORT), from the
+configuration file and from defaults; the first of these that has a value wins.
+
+Exit codes: 0 all is well; 1 it ran and failed; 2 bad usage or configuration.
+"""
+
+
+@click.group(
+    help=_PAGE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="agentws")
+def main() -> None:
+    """Run the command line; the process ends with its exit code."""
+    open_streams()
+    forget_empty(os.environ)
+
+
+for command in (serve, check):
+    main.add_command(command)

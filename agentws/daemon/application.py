@@ -1,0 +1,70 @@
+"""The aiohttp application that the parts make, and what runs it."""
+
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from agentws.auth.cors import allow_origins
+from agentws.daemon.parts import FRAMED_PATH, RAW_PATH, Parts
+from agentws.transports.http import begun_answers
+from agentws.transports.http.access_log import AccessLogger, ServerLogger
+from agentws.transports.http.answers import add_headers
+from agentws.transports.http.error_middleware import answering_errors
+from agentws.transports.http.probes import probe_routes
+from agentws.transports.http.routes import invocation_routes
+from agentws.transports.routing import serve_routes
+
+_logger: Final = logging.getLogger("agentws.server")
+
+LAST_REQUESTS: Final = 0.25
+"""Seconds that aiohttp waits at the end for answers still under way; it may do so twice."""
+
+_LINGER: Final = 1.0
+"""Seconds for which the rest of a refused body is read, so that its sender reads the answer."""
+
+_FIELD_SIZE: Final = 16 * 1024
+"""Bytes of the request line, and of a header field: a token may name hundreds of groups."""
+
+
+def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRoute]]:
+    """Return the application, and the routes that it serves."""
+    app = web.Application(middlewares=[answering_errors(parts.access.admit)])
+    app.on_response_prepare.extend((add_headers, parts.health.part, begun_answers.begin))
+    if parts.class_http is not None:
+        app.on_response_prepare.append(parts.class_http.keep_alive)
+    routes = serve_routes(app, _routes(parts))
+    if parts.origins.some_are_allowed:
+        allow_origins(app, parts.origins)
+    return app, routes
+
+
+def _routes(parts: Parts) -> list[web.RouteDef]:
+    routes = [*probe_routes(parts.health), *invocation_routes(parts.api)]
+    if parts.class_http is not None:
+        routes += parts.class_http.own_routes()
+    routes.append(web.get(FRAMED_PATH, parts.framed.serve))
+    # An agent that has no handler for the raw socket speaks frames on its path, too (§1).
+    if raw := parts.raw or (parts.framed if parts.agent.invoke is not None else None):
+        routes.append(web.get(RAW_PATH, raw.serve))
+    return routes
+
+
+def make_runner(parts: Parts, app: web.Application) -> web.AppRunner:
+    """Return what runs the application."""
+    settings = parts.settings
+    return web.AppRunner(
+        app,
+        access_log_class=AccessLogger,
+        access_log=AccessLogger.LOGGER if settings.server.access_log else None,
+        logger=ServerLogger(_logger),
+        # Where aiohttp refuses an encoding, nothing of ours answers. In class style, the agent
+        # reads the body by aiohttp's request, which has no other way to inflate it.
+        auto_decompress=parts.class_http is not None,
+        max_line_size=_FIELD_SIZE,
+        max_field_size=_FIELD_SIZE,
+        keepalive_timeout=settings.http.keepalive_timeout,
+        lingering_time=_LINGER,
+        handler_cancellation=True,  # a client that leaves is a lost follower, at once (§5)
+        shutdown_timeout=LAST_REQUESTS,
+    )

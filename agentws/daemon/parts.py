@@ -1,0 +1,121 @@
+"""The parts of one daemon, put together: who is handed what."""
+
+from opentelemetry import metrics, trace
+
+from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.handlers import Agent
+from agentws.agent.loading import Served
+from agentws.auth.access import AccessControl
+from agentws.auth.origins import Origins
+from agentws.config.requirements import PackageError, needed
+from agentws.config.settings import Settings
+from agentws.invocations.table import InvocationTable
+from agentws.stores.memory import MemoryStore
+from agentws.stores.store import Store, StoreError
+from agentws.telemetry.operations import ObservingTelemetry, Telemetry
+from agentws.transports.http.class_http import ClassHttp
+from agentws.transports.http.http_api import HttpApi
+from agentws.transports.http.probes import PROBES, Health
+from agentws.transports.websocket.acceptor import Acceptor
+from agentws.transports.websocket.close_log import ConnectionOptions
+from agentws.transports.websocket.framed_ws import FramedEndpoint
+from agentws.transports.websocket.raw_ws import RawEndpoint
+from agentws.transports.websocket.registry import ConnectionRegistry
+
+FRAMED_PATH = "/invocations_ws/ws"
+RAW_PATH = "/invocations_ws"
+
+
+class Parts:
+    """Everything that serves one agent; to be made inside the event loop that it will run in."""
+
+    def __init__(self, settings: Settings, served: Served) -> None:
+        """Raise `TelemetryError` and `StoreError` for settings that cannot be."""
+        self.settings = settings
+        self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
+        self.telemetry = telemetry = _make_telemetry(settings)
+        self.store = _make_store(settings)
+        self.health = Health(self.store)
+        self.table = InvocationTable(
+            agent,
+            self.store,
+            settings.invocations,
+            telemetry,
+            send_timeout=settings.websocket.send_timeout,
+            logs_ends=settings.server.invocation_log,
+        )
+        self.origins = Origins((*settings.auth.allowed_origins, *settings.http.cors_origins))
+        self.access = AccessControl(
+            settings.auth, origins=self.origins, probes=PROBES, sockets={FRAMED_PATH, RAW_PATH}
+        )
+        self.registry = ConnectionRegistry(
+            settings.websocket.max_connections, _connection_options(settings, telemetry)
+        )
+        acceptor = Acceptor(
+            self.registry,
+            settings.websocket,
+            session_id=settings.agent.session_id,
+            subprotocols=agent.subprotocols,
+        )
+        self.framed = FramedEndpoint(acceptor, self.table)
+        self.raw = RawEndpoint(acceptor, agent.serve_socket) if agent.serve_socket else None
+        self.class_http = (
+            None if isinstance(served, Agent) else _class_http(served, telemetry, settings)
+        )
+        self.api = self.class_http or HttpApi(self.table, settings, agent)
+
+
+def _agent_around(served: InvocationWebSocketHandler) -> Agent:
+    """Return an agent in class style as one that has its raw socket's handler, and no other."""
+    agent = Agent(subprotocols=served.subprotocols)
+    agent.serve_socket = served.handle_websocket
+    return agent
+
+
+def _connection_options(settings: Settings, telemetry: Telemetry) -> ConnectionOptions:
+    return ConnectionOptions(
+        telemetry.metrics, settings.websocket.send_timeout, settings.server.trust_forwarded
+    )
+
+
+def _class_http(
+    served: InvocationWebSocketHandler, telemetry: Telemetry, settings: Settings
+) -> ClassHttp:
+    return ClassHttp(
+        served,
+        telemetry,
+        session_id=settings.agent.session_id,
+        keep_alive=settings.http.sse_keepalive_interval,
+    )
+
+
+def _make_store(settings: Settings) -> Store:
+    """Return the store that the settings name. Raises `StoreError`."""
+    kept = settings.invocations
+    if settings.store.url == "memory://":
+        return MemoryStore(retention=kept.retention, max_retained=kept.max_retained)
+    try:
+        with needed():
+            from agentws.stores.redis.store import RedisStore
+    except PackageError as error:
+        raise StoreError(f"store.url needs agentws[redis]: {error}") from error
+    return RedisStore(
+        settings.store.url,
+        lease=settings.store.lease,
+        retention=kept.retention,
+        max_retained=kept.max_retained,
+        replay_bytes=kept.replay_bytes,
+        send_timeout=settings.websocket.send_timeout,
+    )
+
+
+def _make_telemetry(settings: Settings) -> Telemetry:
+    """Return what the settings ask for, else what the agent's module has set up, else silence."""
+    if settings.telemetry.connection_string or settings.telemetry.otlp_endpoint:
+        with needed():
+            from agentws.telemetry.exporting import start
+        return start(settings.telemetry, settings.agent)
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return Telemetry()
+    tracer, meter = trace.get_tracer("agentws"), metrics.get_meter("agentws")
+    return ObservingTelemetry(tracer, meter, settings.agent)

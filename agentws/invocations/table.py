@@ -1,0 +1,193 @@
+"""The invocation table: the verbs that every transport calls."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from opentelemetry.context import Context as TraceContext
+
+from agentws.agent.context import InvocationContext
+from agentws.agent.handlers import Agent
+from agentws.config.settings import InvocationsSettings
+from agentws.invocations.agent_answers import NO_ANSWER, ask_agent
+from agentws.invocations.caller import Caller
+from agentws.invocations.cancelling import Cancelling
+from agentws.invocations.drain import Drain, Ends
+from agentws.invocations.invocation import Invocation, Shared
+from agentws.invocations.limits import check_limits
+from agentws.invocations.live import LiveInvocations
+from agentws.invocations.lookup import Lookup
+from agentws.invocations.ownership import existing
+from agentws.protocol.errors import InvocationError, already_exists, shutting_down
+from agentws.protocol.frames import OnDisconnect
+from agentws.protocol.identifiers import IdSource
+from agentws.protocol.records import Record
+from agentws.stores.log import Log
+from agentws.stores.store import Store
+from agentws.telemetry.operations import OperationName, Telemetry
+
+
+class InvocationTable:
+    """All invocations, by id: invoke, get, cancel, attach; and drain.
+
+    Each verb but `invoke` returns what is to be awaited, and none of them is an `async def`: what
+    it is about is looked for when it is called, so that what a socket asks takes effect in the
+    order of its messages (§3), and not in the order in which the tasks that await begin.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        store: Store,
+        settings: InvocationsSettings,
+        telemetry: Telemetry,
+        *,
+        send_timeout: float,
+        logs_ends: bool = False,
+    ) -> None:
+        """Make an empty table; a stream waits for its follower `send_timeout` seconds at most.
+
+        `logs_ends` tells whether each invocation's end has a line in the log.
+        """
+        self._agent = agent
+        self._store = store
+        self._settings = settings
+        self._telemetry = telemetry
+        self._live = LiveInvocations()
+        self._lookup = Lookup(self._live, store)
+        self._cancelling = Cancelling(agent.cancel, self._live, self._lookup, store, settings)
+        self._drain = Drain(self._live, self._cancelling.seen_through, store)
+        self._is_draining = False
+        self._new_id = IdSource()
+        self._shared = Shared(
+            agent=agent,
+            settings=settings,
+            send_timeout=send_timeout,
+            logs_ends=logs_ends,
+            loop=asyncio.get_running_loop(),
+            finish=store.finish,
+            forget=self._live.forget,
+        )
+        telemetry.metrics.watch_invocations(lambda: self.running)
+
+    @property
+    def running(self) -> int:
+        """How many invocations have not ended."""
+        return len(self._live)
+
+    @property
+    def ends(self) -> Ends:
+        """What has become of those that ran when the drain began."""
+        return self._drain.ends
+
+    def invoke(
+        self,
+        payload: Any,
+        caller: Caller,
+        *,
+        session_id: str,
+        invocation_id: str | None = None,
+        background: bool = False,
+        on_disconnect: OnDisconnect | None = None,
+        trace: TraceContext | None = None,
+    ) -> Invocation:
+        """Start an invocation and return it at once; its id is claimed by its own task.
+
+        `on_disconnect` None stands for the setting; `background` wins over it. `trace` is where
+        the invoke stands in its caller's trace, None for where the caller itself does. Raises
+        `InvocationError` (`not_implemented`, `shutting_down`, `already_exists`,
+        `too_many_invocations`).
+        """
+        record = Record(
+            invocation_id=invocation_id or self._new_id(),
+            session_id=session_id,
+            created_at=time.time(),
+            owner=caller.owner,
+            streams=self._agent.streams,
+        )
+        log = Log(record, self._settings.replay_bytes)
+        context = caller.context(record.invocation_id, session_id, log)
+        operation = self._telemetry.begin(
+            "invoke_agent", context, caller.trace if trace is None else trace
+        )
+        try:
+            self._admit(invocation_id, caller)
+        except InvocationError as refusal:
+            operation.refuse(refusal)
+            raise
+        invocation = Invocation(log, payload, caller, context, operation, self._shared)
+        self._live.add(invocation)
+        if not background and (on_disconnect or self._settings.on_disconnect) == "cancel":
+            invocation.cancel_when_unattended()
+        self._store.claim(log, invocation.stop, invocation.on_claimed)
+        return invocation
+
+    def get(
+        self, invocation_id: str, session_id: str, caller: Caller, trace: TraceContext | None = None
+    ) -> Awaitable[bytes]:
+        """Return the record as JSON, or what the agent's own handler returns unless that is None.
+
+        `trace` is as in `invoke`. Raises `InvocationError` (`not_found`, or the handler's).
+        """
+        context = caller.context(invocation_id, session_id)
+        work = self._get(self._live.get(invocation_id), context, caller)
+        return self._observe("get_invocation", context, caller, trace, work)
+
+    def cancel(
+        self, invocation_id: str, session_id: str, caller: Caller, trace: TraceContext | None = None
+    ) -> Awaitable[bytes]:
+        """Cancel an invocation and return the answer as JSON (§5).
+
+        The agent's own handler decides first, for any id, and is seen through although the client
+        that asked for it may leave. `trace` is as in `invoke`. Raises `InvocationError`
+        (`not_found`, `already_finished`, or the handler's).
+        """
+        context = caller.context(invocation_id, session_id)
+        work = self._cancelling.cancel(self._live.get(invocation_id), context, caller)
+        observed = self._observe("cancel_invocation", context, caller, trace, work)
+        return self._cancelling.see_through(observed)
+
+    def attach(self, invocation_id: str, caller: Caller) -> Awaitable[Log]:
+        """Return the log of an invocation, to be followed.
+
+        Raises `InvocationError` (`not_found`).
+        """
+        return self._lookup.log(self._live.get(invocation_id), invocation_id, caller)
+
+    async def drain(self, grace: float, patience: float) -> bool:
+        """Admit no more, and have all end (§8); see `Drain.run`."""
+        self._is_draining = True
+        return await self._drain.run(grace, patience)
+
+    def _admit(self, invocation_id: str | None, caller: Caller) -> None:
+        if self._agent.invoke is None:
+            raise InvocationError("not_implemented", "The agent has no invoke handler")
+        if self._is_draining:
+            raise shutting_down()
+        if invocation_id in self._live:
+            raise already_exists()
+        check_limits(len(self._live), self._settings.max_running, caller)
+
+    async def _observe(
+        self,
+        name: OperationName,
+        context: InvocationContext,
+        caller: Caller,
+        trace: TraceContext | None,
+        work: Coroutine[Any, Any, bytes],
+    ) -> bytes:
+        with self._telemetry.begin(name, context, caller.trace if trace is None else trace):
+            return await work
+
+    async def _get(
+        self, live: Invocation | None, context: InvocationContext, caller: Caller
+    ) -> bytes:
+        found = await self._lookup.snapshot(live, context.invocation_id, caller)
+        if self._agent.get is not None:
+            answer = await ask_agent(self._agent.get, context, found)
+            if answer != NO_ANSWER:
+                return answer
+            # The handler may have waited for just that which the record tells by now.
+            found = await self._lookup.snapshot(live, context.invocation_id, caller)
+        return existing(found).describe()

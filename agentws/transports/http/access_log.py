@@ -1,0 +1,60 @@
+"""One log line for every HTTP answer."""
+
+import logging
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
+
+from agentws.transports.http.answers import ERROR_CODE
+from agentws.transports.http.begun_answers import CUT
+from agentws.transports.http.probes import PROBES
+from agentws.transports.request_fields import INVOCATION_ID, REQUEST_ID, SESSION_ID
+
+_OPTIONAL: Final = (("invocation_id", INVOCATION_ID), ("session_id", SESSION_ID))
+
+
+class AccessLogger(AbstractAccessLogger):
+    """Writes the line. The query is left out, for it may hold a key."""
+
+    LOGGER: Final = logging.getLogger("agentws.access")
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Log a request that took `time` seconds; sockets have a line of their own.
+
+        What asks whether the daemon lives and is ready, is logged for who looks closely: at DEBUG.
+        """
+        if response.status == 101:
+            return
+        path = request.rel_url.raw_path  # as it came: decoded, it may hold what begins a line
+        level = logging.DEBUG if path in PROBES and response.status == 200 else logging.INFO
+        if self.logger.isEnabledFor(level):
+            fields = {"method": request.method, "path": path, "status": response.status}
+            fields |= {"duration_ms": round(time * 1000, 3), "request_id": request.get(REQUEST_ID)}
+            fields |= _particulars(request, response)
+            what = (request.method, path, response.status, ", cut" if CUT in request else "")
+            self.logger.log(level, "%s %s %d%s", *what, extra=fields)
+
+
+def _particulars(request: web.BaseRequest, response: web.StreamResponse) -> dict[str, object]:
+    """Return the fields that some lines have."""
+    fields: dict[str, object] = {name: request[key] for name, key in _OPTIONAL if key in request}
+    if ERROR_CODE in response:
+        fields["error_code"] = response[ERROR_CODE]
+    if CUT in request:
+        fields["cut"] = True
+    return fields
+
+
+class ServerLogger(logging.LoggerAdapter[logging.Logger]):
+    """What else aiohttp has to say of requests.
+
+    It would log one that is malformed as an error of ours, with a traceback and the bytes that
+    were sent, which may hold a key; the access log has told of its 400.
+    """
+
+    def exception(self, msg: object, *args: object, **options: Any) -> None:
+        """Log an exception unless a peer's bytes alone are to blame."""
+        if not isinstance(options.get("exc_info"), HttpProcessingError):
+            super().exception(msg, *args, **options)

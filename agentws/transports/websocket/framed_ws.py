@@ -1,0 +1,370 @@
+"""The framed socket: one JSON message a WebSocket message, and an invocation never blocks it.
+
+The reader decodes a message and starts what it asks for; it waits for nothing that a handler can
+delay. What there is to say goes through the writer.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from msgspec import UNSET, Raw
+from opentelemetry.context import Context
+
+from agentws.config.settings import WebSocketSettings
+from agentws.invocations.caller import Caller
+from agentws.invocations.invocation import Invocation
+from agentws.invocations.table import InvocationTable
+from agentws.protocol.decoding import BadFrame, decode_frame
+from agentws.protocol.encoding import encode
+from agentws.protocol.errors import InvocationError, PlatformError, error_body
+from agentws.protocol.frames import (
+    Accepted,
+    AttachInvocation,
+    CancelInvocation,
+    ErrorFrame,
+    Farewell,
+    GetInvocation,
+    GoingAway,
+    Invoke,
+    Ping,
+    Pong,
+    Result,
+    ServerPing,
+    ServerPong,
+    action_of,
+)
+from agentws.stores.log import Log
+from agentws.telemetry.trace_context import message_trace
+from agentws.transports.websocket.acceptor import Acceptor
+from agentws.transports.websocket.aiohttp_socket import INSTANT, LAST_TYPES, READ_BURST, Socket
+from agentws.transports.websocket.app_pings import AppPings
+from agentws.transports.websocket.connection import Connection
+from agentws.transports.websocket.data_frames import size_of
+from agentws.transports.websocket.following import Followings
+from agentws.transports.websocket.frame_writer import FrameWriter
+from agentws.transports.websocket.max_age import AgeClock
+
+SUBPROTOCOL: Final = "agentws.v1"
+"""The name of what is spoken here, for clients that have to offer one (§1)."""
+
+MOST_SET_ASIDE: Final = 1024
+"""How many messages are saved from a connection that may be lost meanwhile."""
+
+MOST_WAITING_ACTIONS: Final = 1024
+"""How many actions of one socket may wait for their answers, where handlers take their time."""
+
+FLUSH_PATIENCE: Final = 1.0
+"""How many seconds a socket that is being closed has to take what was ready for it.
+
+Where its client closes, the answers to what it asked before have to be ready within the same time.
+"""
+
+_PING: Final = encode(ServerPing())
+_PONG: Final = encode(ServerPong())
+
+FollowUp = GetInvocation | CancelInvocation | AttachInvocation
+Asking = Invoke | FollowUp
+
+
+class FramedSocket:
+    """One client's socket: reads actions, answers them, follows what it started or attached to."""
+
+    __slots__ = (
+        "_caller",
+        "_connection",
+        "_followings",
+        "_max_age",
+        "_set_aside",
+        "_table",
+        "_tasks",
+        "_writer",
+        "_ws",
+    )
+
+    def __init__(
+        self,
+        ws: web.WebSocketResponse,
+        connection: Connection,
+        caller: Caller,
+        table: InvocationTable,
+        settings: WebSocketSettings,
+    ) -> None:
+        self._ws = ws
+        self._connection = connection
+        self._caller = caller
+        self._table = table
+        self._max_age = settings.max_connection_age
+        self._writer = FrameWriter(connection, compressed=bool(ws.compress))
+        self._followings = Followings(self._writer)
+        self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
+        self._set_aside: list[WSMessage] = []
+
+    async def run(self) -> None:
+        """Serve the socket until it ends, then see its last actions through."""
+        age = AgeClock(self, self._max_age)
+        try:
+            last = await self._read()
+            self._connection.note_last(last)
+            if last.type is WSMsgType.CLOSE:
+                await self._answer_what_came_before()
+                await self._connection.answer_close(last)
+        except asyncio.CancelledError:
+            if not self._connection.lost:
+                raise
+            # So aiohttp tells of a lost connection; what was asked before is done all the same.
+            self._act_on_the_rest()
+        finally:
+            age.stop()
+            self._followings.close()
+            self._writer.close()
+            self._connection.finish(self._caller.started)
+        await self._see_actions_through()
+
+    async def _answer_what_came_before(self) -> None:
+        """Send the answers to what the client asked before its close (§3; RFC 6455 §5.5.1).
+
+        The network's end, which may follow the close at once, is not read before that.
+        """
+        with self._connection.reading_held(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_PATIENCE):
+                if self._tasks:
+                    await asyncio.wait(list(self._tasks))
+                await asyncio.sleep(0)  # so that what was invoked may have been refused
+                self._followings.leave_unended()
+                await self._writer.emptied()
+
+    async def _see_actions_through(self) -> None:
+        if self._tasks:
+            try:
+                await asyncio.wait(list(self._tasks))
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+
+    def going_away(self, reason: Farewell, grace: float) -> None:
+        """Tell the client that the socket will be closed within `grace` seconds (§4)."""
+        self._writer.post(GoingAway(reason, grace))
+
+    async def close(self, code: int) -> None:
+        """Send what is ready, then close with `code`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_PATIENCE):
+                await self._writer.emptied()
+        await self._connection.close(code)
+
+    # --- reading ---
+
+    async def _read(self) -> WSMessage:
+        """Act on messages until one ends the socket; return that one."""
+        burst, begun_at = 0, self._writer.written_at
+        while True:
+            message = self._set_aside.pop(0) if self._set_aside else await self._ws.receive()
+            match message.type:
+                case WSMsgType.TEXT | WSMsgType.BINARY:
+                    self._act_on(message.data)
+                case WSMsgType.PING:
+                    self._writer.pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case _:
+                    return message
+            burst += 1
+            if self._writer.is_over_high_water or self._has_many_actions:
+                await self._let_others_have_their_turn()
+                await self._writer.below_high_water()
+            elif burst >= READ_BURST:
+                # What was written since they were counted from, was written in others' turns.
+                if self._writer.written_at == begun_at:
+                    await self._let_others_have_their_turn()
+                burst, begun_at = 0, self._writer.written_at
+
+    async def _let_others_have_their_turn(self) -> None:
+        """Wait for a turn of the event loop, without losing what was received already (§3).
+
+        aiohttp drops the messages that it holds when the connection is lost. So nothing is read
+        from the network in that turn, its end included, and what there is is set aside, for sending
+        may find the connection lost as well.
+        """
+        with self._connection.reading_held(), contextlib.suppress(TimeoutError):
+            if self._set_aside:
+                await asyncio.sleep(0)
+                return
+            while len(self._set_aside) < MOST_SET_ASIDE:
+                message = await self._ws.receive(INSTANT)
+                self._set_aside.append(message)
+                if message.type in LAST_TYPES:
+                    return
+            await asyncio.sleep(0)
+
+    def _act_on_the_rest(self) -> None:
+        """Act on the messages that arrived before the connection was lost."""
+        for message in self._set_aside:
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                self._act_on(message.data)
+
+    def _act_on(self, message: str | bytes) -> None:
+        """Decode a message and start what it asks for."""
+        self._connection.bytes_received += size_of(message)
+        try:
+            frame = decode_frame(message)
+        except BadFrame as bad:
+            self._connection.metrics.error(bad.error.code)
+            error = error_body(bad.error)
+            self._writer.post(ErrorFrame(error, bad.action, bad.invocation_id, bad.session_id))
+            return
+        match frame:
+            case Invoke():
+                self._invoke(frame)
+            case GetInvocation() | CancelInvocation() | AttachInvocation():
+                self._follow_up(frame)
+            case Ping():
+                self._writer.post_encoded(_PONG)
+            case Pong():
+                pass
+
+    def _invoke(self, frame: Invoke) -> None:
+        """Start an invocation, and follow it unless it is for the background."""
+        if frame.session_id is None:
+            frame.session_id = self._connection.session_id
+        try:
+            invocation = self._table.invoke(
+                frame.payload,
+                self._caller,
+                session_id=frame.session_id,
+                invocation_id=frame.invocation_id,
+                background=bool(frame.background),
+                on_disconnect=frame.on_disconnect,
+                trace=self._trace(frame),
+            )
+        except InvocationError as error:
+            self._refuse(frame, error)
+            return
+        if frame.background:
+            self._own(self._see_through(frame, self._accept(invocation)))
+        else:
+            self._followings.follow(invocation.log, 0, "invoke")
+
+    # --- actions that take their time, each a task ---
+
+    def _follow_up(self, frame: FollowUp) -> None:
+        if self._has_many_actions:
+            reason = PlatformError("too_many_invocations", "Too many actions wait for an answer")
+            self._refuse(frame, reason)
+        else:
+            self._own(self._see_through(frame, self._ask_table(frame)))
+
+    def _ask_table(self, frame: FollowUp) -> Coroutine[Any, Any, None]:
+        """Ask at once, in the order of the messages; answer when there is an answer."""
+        match frame:
+            case GetInvocation():
+                return self._answer(frame, self._table.get(*self._address(frame)))
+            case CancelInvocation():
+                return self._answer(frame, self._table.cancel(*self._address(frame)))
+            case AttachInvocation():
+                return self._attach(frame, self._table.attach(frame.invocation_id, self._caller))
+
+    @property
+    def _has_many_actions(self) -> bool:
+        return len(self._tasks) >= MOST_WAITING_ACTIONS
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in a task that this socket sees through."""
+        self._tasks[asyncio.create_task(self._disown_after(work))] = None
+
+    async def _disown_after(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await work
+        finally:
+            del self._tasks[task]
+
+    async def _see_through(self, frame: Asking, action: Coroutine[Any, Any, None]) -> None:
+        try:
+            await action
+        except InvocationError as error:
+            self._refuse(frame, error)
+
+    async def _accept(self, invocation: Invocation) -> None:
+        await invocation.accepted()
+        record = invocation.log.record
+        self._writer.post(Accepted(record.invocation_id, record.session_id))
+
+    def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str, Caller, Context]:
+        session_id = frame.session_id or self._connection.session_id
+        return frame.invocation_id, session_id, self._caller, self._trace(frame)
+
+    def _trace(self, frame: Invoke | GetInvocation | CancelInvocation) -> Context:
+        """Return where the message stands in its sender's trace."""
+        otherwise = self._caller.trace
+        if frame.traceparent is frame.tracestate is frame.baggage is None:
+            return otherwise
+        return message_trace(frame.traceparent, frame.tracestate, frame.baggage, otherwise)
+
+    async def _answer(
+        self, frame: GetInvocation | CancelInvocation, verb: Awaitable[bytes]
+    ) -> None:
+        self._writer.post(Result(frame.invocation_id, Raw(await verb), action=action_of(frame)))
+
+    async def _attach(self, frame: AttachInvocation, log: Awaitable[Log]) -> None:
+        after = frame.starting_after or 0
+        self._followings.follow_instead(await log, after, action_of(frame))
+
+    def _refuse(self, frame: Asking, error: InvocationError) -> None:
+        session_id = None if isinstance(frame, AttachInvocation) else frame.session_id
+        self._writer.post(
+            ErrorFrame(
+                error_body(error),
+                action_of(frame),
+                frame.invocation_id or UNSET,
+                session_id or UNSET,
+            )
+        )
+
+    # --- clocks (§8) ---
+
+    def ping_after_silence(self, until: float) -> None:
+        """Send a ping message if nothing was sent since `until`, and nothing waits to be."""
+        if self._writer.written_at <= until and not self._writer.busy:
+            self._writer.post_encoded(_PING)
+
+    def retire(self) -> None:
+        """Close because the socket has reached its maximal age."""
+        self._own(self.close(WSCloseCode.GOING_AWAY))
+
+
+class FramedEndpoint:
+    """The route of the framed socket: accepts, and serves until the end."""
+
+    def __init__(self, acceptor: Acceptor, table: InvocationTable) -> None:
+        self._acceptor = acceptor
+        self._table = table
+        self._app_pings = AppPings(acceptor.settings.app_ping_interval)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Accept a socket and serve it.
+
+        Raises `InvocationError` (`invalid_request`, `shutting_down`, `too_many_connections`) before
+        any upgrade.
+        """
+        caller = self._acceptor.read(request)
+        caller.max_running = self._acceptor.settings.max_invocations_per_connection
+        with self._acceptor.place() as place:
+            ws, connection = await self._acceptor.accept(
+                request,
+                Socket,
+                autoping=False,  # pings are answered by the writer, at the pace of the peer
+                writer_limit=sys.maxsize,  # the writer waits, aiohttp need not
+            )
+            socket = FramedSocket(ws, connection, caller, self._table, self._acceptor.settings)
+            place.give(socket)
+            self._app_pings.add(socket)
+            try:
+                await socket.run()
+            finally:
+                self._app_pings.remove(socket)
+        return ws

@@ -1,0 +1,83 @@
+"""Who blocks the event loop is told."""
+
+import asyncio
+import inspect
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from agentws.daemon import stalls
+from agentws.daemon.stalls import BEAT, LONGEST_PAUSE, StallWatch
+from tests.conftest import LogLines
+
+LONG = LONGEST_PAUSE + 3 * BEAT
+
+
+def sleep() -> None:
+    time.sleep(LONG)  # the line that is told
+
+
+def wait_in_the_library() -> None:
+    json.loads("1", parse_int=lambda _: threading.Event().wait(LONG))  # the line that is told
+
+
+def hold_the_interpreter() -> None:
+    numbers = range(10_000_000)
+    until = time.monotonic() + LONG
+    while time.monotonic() < until:
+        sum(numbers)  # the line that is told
+
+
+def line_of(function: Callable[[], None]) -> str:
+    lines, first = inspect.getsourcelines(function)
+    (offset,) = [number for number, line in enumerate(lines) if "that is told" in line]
+    return f"{__file__}:{first + offset} in {function.__qualname__}"
+
+
+@pytest.mark.parametrize("block", [sleep, wait_in_the_library, hold_the_interpreter])
+async def test_what_blocks_the_event_loop_is_told_with_its_line(
+    log_lines: LogLines, block: Callable[[], None]
+) -> None:
+    with StallWatch():
+        await asyncio.sleep(0)
+        block()
+        line = await log_lines.next("agentws.stalls")
+    assert line.levelno == logging.WARNING
+    where = line_of(block)
+    assert where in line.getMessage()
+    assert line.__dict__["blocked_by"].startswith(where)
+    assert any(where in place for place in line.__dict__["stack"])
+
+
+async def test_it_is_told_once_a_minute(log_lines: LogLines) -> None:
+    with StallWatch() as watch:
+        for _ in range(2):
+            sleep()
+            await asyncio.sleep(0)
+        assert [record.name for record in log_lines.records] == ["agentws.stalls"]
+        watch._reported_at -= stalls.REPORT_PAUSE  # noqa: SLF001 - a minute later
+        sleep()
+        assert len(log_lines.records) == 2
+
+
+async def test_work_that_lets_others_have_their_turn_is_not_told(log_lines: LogLines) -> None:
+    with StallWatch():
+        until = time.monotonic() + 2 * LONG
+        while time.monotonic() < until:
+            time.sleep(BEAT / 5)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+    assert not log_lines.records
+
+
+async def test_it_leaves_nothing_behind(log_lines: LogLines) -> None:
+    before = set(threading.enumerate())
+    with StallWatch():
+        (thread,) = set(threading.enumerate()) - before
+        assert thread.daemon
+    sleep()
+    await asyncio.to_thread(thread.join)
+    assert not log_lines.records

@@ -1,0 +1,122 @@
+"""Several servers on one Redis, and an agent that says what a test tells it to say."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agentws import Agent, InvocationContext
+from tests.conftest import PATIENCE, Client, Frame, Running, Serve
+from tests.support.redis_server import RedisServer
+
+LEASE = 1.0
+SOON = 3.0
+"""Seconds within which whatever needs Redis is answered, with or without it."""
+
+
+class Stage:
+    """An agent that says what the test tells it to say, and remembers how it ended."""
+
+    END = object()
+
+    def __init__(self) -> None:
+        self.agent = Agent()
+        self.agent.invoke_handler(self.invoke)
+        self.lines: dict[str, asyncio.Queue[Any]] = {}
+        self.interrupted: dict[str, asyncio.Event] = {}
+
+    async def invoke(self, payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
+        """Say what is told, until the end."""
+        lines = self.of(context.invocation_id)
+        try:
+            while (line := await lines.get()) is not self.END:
+                yield line
+        except asyncio.CancelledError:
+            self.interrupted[context.invocation_id].set()
+            raise
+
+    def of(self, invocation_id: str) -> asyncio.Queue[Any]:
+        """Return what one invocation is to say."""
+        self.interrupted.setdefault(invocation_id, asyncio.Event())
+        return self.lines.setdefault(invocation_id, asyncio.Queue())
+
+    def say(self, invocation_id: str, *lines: Any) -> None:
+        """Have an invocation say something."""
+        for line in lines:
+            self.of(invocation_id).put_nowait(line)
+
+    async def is_interrupted(self, invocation_id: str, patience: float = PATIENCE) -> None:
+        """Wait until an invocation is cancelled."""
+        async with asyncio.timeout(patience):
+            await self.interrupted[invocation_id].wait()
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+class Pair:
+    """Two servers, one of which will run what the test invokes, and a client of each."""
+
+    def __init__(self, owner: Running, other: Running) -> None:
+        self.owner = owner
+        self.other = other
+
+
+ServePair = Callable[..., Awaitable[Pair]]
+
+
+@pytest.fixture
+def serve_pair(serve: Serve, stage: Stage) -> ServePair:
+    """Start two servers on one Redis."""
+
+    async def start(redis: RedisServer, agent: Agent = stage.agent, **sections: Any) -> Pair:
+        store = {"url": redis.url, "lease": LEASE}
+        first, second = [await serve(agent, store=store, **sections) for _ in range(2)]
+        return Pair(first, second)
+
+    return start
+
+
+async def chunks(client: Client, count: int) -> list[Any]:
+    """Return the payloads of the next chunks, which must be numbered without a gap."""
+    frames = [await client.receive() for _ in range(count)]
+    assert {frame["type"] for frame in frames} <= {"stream_chunk"}, frames
+    first = frames[0]["sequence_number"] if frames else 0
+    assert [frame["sequence_number"] for frame in frames] == list(range(first, first + count))
+    return [frame["payload"] for frame in frames]
+
+
+async def begin(client: Client, stage: Stage, *lines: Any, **fields: Any) -> None:
+    """Invoke as `i`, and see the first lines arrive."""
+    stage.say("i", *lines)
+    await client.send(action="invoke", invocation_id="i", **fields)
+    assert await chunks(client, len(lines)) == list(lines)
+
+
+async def get(server: Running, invocation_id: str = "i") -> tuple[int, Frame]:
+    """Poll over HTTP; return status and body."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{server.http}/invocations/{invocation_id}") as response,
+    ):
+        return response.status, await response.json()
+
+
+async def readiness(server: Running) -> str:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{server.http}/readiness") as response,
+    ):
+        body: Frame = await response.json()
+        return str(body["status"])
+
+
+async def becomes(server: Running, status: str) -> None:
+    """Wait until a server tells of its readiness; nothing announces the change."""
+    async with asyncio.timeout(PATIENCE):
+        while await readiness(server) != status:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.05)
