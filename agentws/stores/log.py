@@ -1,4 +1,4 @@
-"""The log of one invocation: its record, its numbered chunks, and the listeners that follow it."""
+"""The log of one invocation: its record, its numbered chunks, and the followers that follow it."""
 
 import asyncio
 import time
@@ -12,10 +12,10 @@ from agentws.protocol.errors import InvocationError, ReplayGap
 from agentws.protocol.records import Failure, Record, Status, StreamState, encode_record
 
 HIGH_WATER_MARK: Final = 64 * 1024
-"""How many bytes a writer may be ahead of its fastest listener: about a socket's buffer."""
+"""How many bytes a writer may be ahead of its fastest follower: about a socket's buffer."""
 
 BATCH: Final = 128
-"""How many chunks a listener takes at a time, so that others have their turn."""
+"""How many chunks a follower takes at a time, so that others have their turn."""
 
 
 class Outcome(Struct):
@@ -86,7 +86,7 @@ class Log:
         self.on_news: Callable[[], None] | None = None
         """Called after each chunk and each report, for whoever takes note without listening."""
         self.on_attendance: Callable[[bool], None] | None = None
-        """Called with False when the last listener leaves, with True when one comes after that."""
+        """Called with False when the last follower leaves, with True when one comes after that."""
         self.on_end: Callable[[], None] | None = None
         """Called once, when the log ends."""
         self.refusal: InvocationError | None = None
@@ -118,9 +118,9 @@ class Log:
 
     @property
     def retained(self) -> tuple[bytes, ...]:
-        """The newest of the chunks held, as many as the bound allows: what outlives the listeners.
+        """The newest of the chunks held, as many as the bound allows: what outlives the followers.
 
-        Until the end, more may be held for a listener that has yet to take it.
+        Until the end, more may be held for a follower that has yet to take it.
         """
         held, size = self.held, self._held_bytes
         if size <= self._replay_bytes:
@@ -139,7 +139,7 @@ class Log:
     # --- the writer's side ---
 
     def append(self, chunk: bytes) -> None:
-        """Add a chunk, and wake the listeners."""
+        """Add a chunk, and wake the followers."""
         self.last += 1
         self._chunks.append(chunk)
         self._held_bytes += len(chunk)
@@ -155,13 +155,17 @@ class Log:
             self.on_news()
 
     def report(self, progress: bytes) -> None:
-        """Put progress (JSON) into the record. It wakes no listener: it is for those who poll."""
+        """Put progress (JSON) into the record. It wakes no follower: it is for those who poll."""
         self.record.progress = progress
         if self.on_news is not None:
             self.on_news()
 
     def skip(self, first: int) -> None:
-        """Go on at number `first`: what was before is not held, and who wants it will be told."""
+        """Go on at number `first`: what was before is not held.
+
+        A follower that has yet to take some of it is told of a gap (`take` raises `ReplayGap`): the
+        log is a copy, and what it misses is gone at its source.
+        """
         self._chunks.clear()
         self._dropped = self._held_bytes = 0
         self.first, self.last = first, first - 1
@@ -171,14 +175,14 @@ class Log:
 
     @property
     def is_over_high_water(self) -> bool:
-        """Whether the writer is a window ahead of its fastest listener, and should wait."""
+        """Whether the writer is a window ahead of its fastest follower, and should wait."""
         if not self._followers:
             return False
         lag = min(follower.lag for follower in self._followers)
         return lag > min(HIGH_WATER_MARK, self._replay_bytes)
 
     async def wait_for_followers(self, patience: float) -> None:
-        """Wait until the fastest listener has caught up, or for `patience` seconds."""
+        """Wait until the fastest follower has caught up, or for `patience` seconds."""
         if not self.is_over_high_water:
             return
         self._resumed = asyncio.get_running_loop().create_future()
@@ -206,10 +210,10 @@ class Log:
         self.refusal = reason
         self.end(Outcome("failed", error=reason))
 
-    # --- the listeners' side ---
+    # --- the followers' side ---
 
     def join(self, follower: "Follower") -> None:
-        """Take on a listener, and wake it at once where it has something to take."""
+        """Take on a follower, and wake it at once where it has something to take."""
         self._followers.append(follower)
         if self._is_unattended:
             self._tell_attendance()
@@ -219,7 +223,7 @@ class Log:
             follower.notify()
 
     def leave(self, follower: "Follower") -> None:
-        """Forget a listener; the writer no longer waits for it. Leaving twice does nothing."""
+        """Forget a follower; the writer no longer waits for it. Leaving twice does nothing."""
         try:
             self._followers.remove(follower)
         except ValueError:
@@ -240,7 +244,7 @@ class Log:
         return self._chunks[start : start + limit]
 
     def resume_writer(self) -> None:
-        """Let the writer go on if it waited for a listener that has now taken enough."""
+        """Let the writer go on if it waited for a follower that has now taken enough."""
         if self._resumed is not None and not self._resumed.done() and not self.is_over_high_water:
             self._trim(self._fastest_position())
             self._resumed.set_result(None)
@@ -268,15 +272,16 @@ class Log:
 
 
 class Follower(ABC):
-    """One listener's place in a log. Derive from it to say what it does when there is news."""
+    """One follower's place in a log. Derive from it to say what it does when there is news."""
 
     __slots__ = ("_is_notified", "log", "position", "taken_bytes")
 
     def __init__(self, log: Log, after: int = 0) -> None:
         """Listen from now on to the chunks numbered above `after`.
 
-        `wake` may be called before this returns. Raises `ReplayGap` when some of those chunks are
-        no longer held.
+        What is there already is news as much as what is to come, so `wake` may be called before
+        this returns: whoever derives sets up what `wake` needs first. Raises `ReplayGap` when some
+        of those chunks are no longer held.
         """
         if after + 1 < log.first:
             raise ReplayGap(log.first)
@@ -291,7 +296,7 @@ class Follower(ABC):
 
     @property
     def lag(self) -> int:
-        """How many bytes were written that this listener wants and has not taken."""
+        """How many bytes were written that this follower wants and has not taken."""
         return 0 if self.position >= self.log.last else self.log.written - self.taken_bytes
 
     @abstractmethod
@@ -304,7 +309,7 @@ class Follower(ABC):
         return self.log.ended and self.position >= self.log.last
 
     def notify(self) -> None:
-        """Wake the listener unless it is awake."""
+        """Wake the follower unless it is awake."""
         if not self._is_notified:
             self._is_notified = True
             self.wake()
@@ -313,7 +318,7 @@ class Follower(ABC):
         """Return the next chunks; the first of them is number `position` + 1 of before.
 
         They are as many as fit in `max_bytes`, at least one where there is one, and at most
-        `BATCH`. Raises `ReplayGap` when the listener fell behind what is held.
+        `BATCH`. Raises `ReplayGap` when the follower fell behind what is held.
         """
         log = self.log
         self._is_notified = False

@@ -11,7 +11,7 @@ BATCH_BYTES: Final = 64 * 1024
 
 
 class LogReader(Follower):
-    """One listener that a coroutine serves; a context manager that stops listening at its end."""
+    """One follower that a coroutine serves; a context manager that stops listening at its end."""
 
     def __init__(self, log: Log, after: int = 0) -> None:
         """Listen from now on to the chunks numbered above `after`. Raises `ReplayGap`."""
@@ -32,7 +32,7 @@ class LogReader(Follower):
         """Return the next chunks; none where the log has ended.
 
         Raises `TimeoutError` after `patience` seconds without news, and `ReplayGap` when this
-        listener fell behind what is held.
+        follower fell behind what is held.
         """
         async with asyncio.timeout(patience):
             await self._news.wait()

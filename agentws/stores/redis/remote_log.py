@@ -1,4 +1,4 @@
-"""Logs that other replicas write, copied as they grow for the listeners on this one."""
+"""Logs that other replicas write, copied as they grow for the followers on this one."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ class RemoteLog:
             self._commands.call(b"PUBLISH", scripts.replica_channel(self.owner), encode(message))
 
     async def run(self) -> None:
-        """Copy until the end, at the pace of the fastest listener."""
+        """Copy until the end, at the pace of the fastest follower."""
         log = self.log
         self.report()
         while not log.ended:

@@ -1,4 +1,4 @@
-"""Writes one log to Redis, behind its listeners, in order."""
+"""Writes one log to Redis, behind its followers, in order."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ REMOTE_PATIENCE: Final = 5.0
 class RemoteFollower(Follower):
     """Whoever listens to a log on one other replica: its place is as far as chunks arrived there.
 
-    It counts as a listener: the invocation is not deserted, and its stream waits for it.
+    It counts as a follower: the invocation is not deserted, and its stream waits for it.
     """
 
     __slots__ = ("heard_at",)
@@ -398,7 +398,7 @@ class Writer:
             self.wait_no_longer()
         return None if error is not None else done.result()
 
-    # --- listeners on other replicas ---
+    # --- followers on other replicas ---
 
     def note_follower(self, replica: str, position: int | None) -> None:
         """Take note of who listens on another replica, and how far he is; None when he left."""
