@@ -1,38 +1,19 @@
-"""What a handler may know of the invocation that it serves, and its way to report progress."""
+"""What a handler may know of the invocation that it serves, and how it talks to its clients."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final, Literal, Protocol
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from agentws.protocol.encoding import encode_progress
+from agentws.agent.answers import answer_type, check_schema
+from agentws.agent.conversation import Ask, Conversation, Draining, Ended, Input
+from agentws.protocol.encoding import encode_message, encode_progress
 
 Transport = Literal["websocket", "http"]
 
-
-class Reporter(Protocol):
-    """Takes the progress of one invocation."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing more to report."""
-
-    def report(self, progress: bytes) -> None:
-        """Put progress (JSON) where whoever polls finds it."""
-
-
-class _Ended:
-    """In place of what took progress, so that a context that is kept does not keep that, too."""
-
-    ended = True
-
-    def report(self, progress: bytes) -> None:
-        """Drop it."""
-
-
-_ENDED: Final = _Ended()
+_ENDED: Final = Ended()
 
 
 class InvocationContext(Struct, frozen=True):
@@ -56,7 +37,8 @@ class InvocationContext(Struct, frozen=True):
 
     None where there is no such invocation, and in other handlers.
     """
-    _reporter: Reporter | None = None
+    _conversation: Conversation | None = None
+    _draining: Draining | None = None
 
     def report(self, value: Any) -> None:
         """Put a JSON value into the record as `progress`, where whoever polls finds it.
@@ -68,20 +50,102 @@ class InvocationContext(Struct, frozen=True):
         Raises `ValueError` for what JSON cannot hold and for more than 64 KiB of it, and
         `RuntimeError` in other handlers and other threads.
         """
-        if self._reporter is None:
+        if self._conversation is None:
             raise RuntimeError("Only an invoke handler has progress to report")
         if not _is_in_event_loop():
             raise RuntimeError(
                 "Progress is reported from the event loop's thread; elsewhere, "
                 "loop.call_soon_threadsafe(context.report, value) hands it over"
             )
-        if not self._reporter.ended:
-            self._reporter.report(encode_progress(value))
+        if not self._conversation.ended:
+            self._conversation.report(encode_progress(value))
+
+    @property
+    def inputs(self) -> AsyncIterator[Input]:
+        """What clients say to the invocation, as it comes; it never ends by itself."""
+        return _Inputs(self)
+
+    async def receive(self, timeout: float | None = None) -> Input:  # noqa: ASYNC109 - for authors
+        """Wait for the next of `inputs`, which goes to one of those who wait.
+
+        Raises `TimeoutError` after `timeout` seconds, None for never; and `RuntimeError` in other
+        handlers, and once the invocation has ended.
+        """
+        conversation = self._conversing()
+        if timeout is None:
+            return await conversation.receive()
+        async with asyncio.timeout(timeout):
+            return await conversation.receive()
+
+    async def ask(
+        self,
+        payload: Any,
+        *,
+        type: Any = None,  # noqa: A002 - the word for it
+        schema: Any = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - for authors
+        full: bool = False,
+    ) -> Any:
+        """Ask whoever listens, now or later, and return the first answer (§5).
+
+        With `type`, a bad answer is refused, and the question stays open; a good one is converted.
+        `schema` is a JSON Schema for the client's form alone. `full` returns an `Answer`, which
+        tells who gave it. Several questions may be open at once.
+
+        Raises `TimeoutError` after `timeout` seconds, None for `invocations.input_timeout`, 0 for
+        never; `TypeError` and `ValueError` for a type or a schema that is none, and for a payload
+        that JSON cannot hold; `RuntimeError` in other handlers, and once the invocation is about to
+        end.
+        """
+        conversation = self._conversing()
+        convert = None
+        if type is not None:
+            text, convert = answer_type(type)
+        else:
+            text = None
+        if schema is not None:
+            text = check_schema(schema)
+        question = Ask(encode_message(payload), text, convert, timeout)
+        answer = await conversation.ask(question)
+        return answer if full else answer.payload
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon shuts down: `server.shutdown_grace` seconds are left, at most."""
+        return self._draining is not None and self._draining.begun
+
+    async def drained(self) -> None:
+        """Wait until the daemon begins to shut down."""
+        draining = self._draining or Draining()
+        await draining.wait()
+
+    def _conversing(self) -> Conversation:
+        if self._conversation is None:
+            raise RuntimeError("Only an invoke handler can talk to its clients")
+        return self._conversation
 
 
-def end_reports(context: InvocationContext) -> None:
-    """Let a context report nothing more: the invocation has ended."""
-    force_setattr(context, "_reporter", _ENDED)  # frozen for authors, not for us
+class _Inputs:
+    """Iterates over what clients say."""
+
+    def __init__(self, context: InvocationContext) -> None:
+        self._context = context
+
+    def __aiter__(self) -> "_Inputs":
+        return self
+
+    async def __anext__(self) -> Input:
+        return await self._context.receive()
+
+
+def begin_conversation(context: InvocationContext, conversation: Conversation) -> None:
+    """Let a context speak for a handler that is about to run."""
+    force_setattr(context, "_conversation", conversation)  # frozen for authors, not for us
+
+
+def end_conversation(context: InvocationContext) -> None:
+    """Let a context say nothing more: the invocation has ended."""
+    force_setattr(context, "_conversation", _ENDED)
 
 
 def _is_in_event_loop() -> bool:

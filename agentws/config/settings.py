@@ -82,6 +82,7 @@ def _log_format() -> str:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(gt=0)]
+Limit = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -144,6 +145,7 @@ OriginPattern = Annotated[
         "be an origin such as https://app.example or https://*.app.example, or *",
     ),
 ]
+IfSessionBusy = Annotated[Literal["parallel", "reject", "interrupt"], BeforeValidator(_lower)]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], BeforeValidator(_lower)]
@@ -285,6 +287,18 @@ class InvocationsSettings(Section):
     )
     cancel_grace: Seconds = _option(5.0, "Seconds that a cancelled handler gets to clean up.")
     timeout: Seconds = _option(0.0, "Seconds that an invocation may take; 0 for no limit.")
+    if_session_busy: IfSessionBusy = _option(
+        "parallel", "What to do where a session has a running one: parallel, reject or interrupt."
+    )
+    max_pending_inputs: Count = _option(
+        16, "Most inputs that may wait until the handler of an invocation reads them."
+    )
+    input_timeout: Seconds = _option(
+        3600.0, "Seconds for which a question to the client is open; 0 for ever."
+    )
+    max_running_per_owner: Limit = _option(
+        0, "Most invocations running at once for one user, on each replica; 0 for no limit."
+    )
 
 
 class StoreSettings(Section):

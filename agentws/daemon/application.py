@@ -41,8 +41,6 @@ def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRo
 
 def _routes(parts: Parts) -> list[web.RouteDef]:
     routes = [*probe_routes(parts.health), *invocation_routes(parts.api)]
-    if parts.class_http is not None:
-        routes += parts.class_http.own_routes()
     routes.append(web.get(FRAMED_PATH, parts.framed.serve))
     # An agent that has no handler for the raw socket speaks frames on its path, too (§1).
     if raw := parts.raw or (parts.framed if parts.agent.invoke is not None else None):

@@ -3,6 +3,7 @@
 from opentelemetry import metrics, trace
 
 from agentws.agent.class_style import InvocationWebSocketHandler
+from agentws.agent.conversation import Draining
 from agentws.agent.handlers import Agent
 from agentws.agent.loading import Served
 from agentws.auth.access import AccessControl
@@ -35,7 +36,8 @@ class Parts:
         self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
         self.telemetry = telemetry = _make_telemetry(settings)
         self.store = _make_store(settings)
-        self.health = Health(self.store)
+        self.draining = draining = Draining()
+        self.health = Health(self.store, draining)
         self.table = InvocationTable(
             agent,
             self.store,
@@ -43,6 +45,7 @@ class Parts:
             telemetry,
             send_timeout=settings.websocket.send_timeout,
             logs_ends=settings.server.invocation_log,
+            draining=draining,
         )
         self.origins = Origins((*settings.auth.allowed_origins, *settings.http.cors_origins))
         self.access = AccessControl(
@@ -52,15 +55,16 @@ class Parts:
             settings.websocket.max_connections, _connection_options(settings, telemetry)
         )
         acceptor = Acceptor(
-            self.registry,
-            settings.websocket,
-            session_id=settings.agent.session_id,
-            subprotocols=agent.subprotocols,
+            self.registry, settings.websocket, settings.agent.session_id, agent.subprotocols
         )
         self.framed = FramedEndpoint(acceptor, self.table)
-        self.raw = RawEndpoint(acceptor, agent.serve_socket) if agent.serve_socket else None
+        self.raw = (
+            RawEndpoint(acceptor, agent.serve_socket, draining) if agent.serve_socket else None
+        )
         self.class_http = (
-            None if isinstance(served, Agent) else _class_http(served, telemetry, settings)
+            None
+            if isinstance(served, Agent)
+            else _class_http(served, telemetry, settings, draining)
         )
         self.api = self.class_http or HttpApi(self.table, settings, agent)
 
@@ -79,11 +83,15 @@ def _connection_options(settings: Settings, telemetry: Telemetry) -> ConnectionO
 
 
 def _class_http(
-    served: InvocationWebSocketHandler, telemetry: Telemetry, settings: Settings
+    served: InvocationWebSocketHandler,
+    telemetry: Telemetry,
+    settings: Settings,
+    draining: Draining,
 ) -> ClassHttp:
     return ClassHttp(
         served,
         telemetry,
+        draining,
         session_id=settings.agent.session_id,
         keep_alive=settings.http.sse_keepalive_interval,
     )

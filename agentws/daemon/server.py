@@ -105,7 +105,7 @@ class Server:
         """
         grace = self._parts.settings.server.shutdown_grace
         _logger.info("Shutting down: %d invocations run", self._parts.table.running)
-        self._parts.health.draining = True
+        self._parts.draining.begin()
         self._parts.registry.announce_shutdown(grace)
         all_ended = await self._drain_handlers(grace)
         closing_since = asyncio.get_running_loop().time()

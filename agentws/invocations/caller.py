@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 from opentelemetry.context import Context as TraceContext
 
-from agentws.agent.context import InvocationContext, Reporter, Transport
+from agentws.agent.context import InvocationContext, Transport
+from agentws.agent.conversation import Draining
 from agentws.telemetry.trace_context import NO_TRACE
 
 
@@ -42,12 +43,9 @@ class Caller(Struct):
         return self.user_id
 
     def context(
-        self, invocation_id: str, session_id: str, reporter: Reporter | None = None
+        self, invocation_id: str, session_id: str, draining: Draining | None = None
     ) -> InvocationContext:
-        """Return what a handler may know when it serves this caller.
-
-        An invoke handler's progress goes to `reporter`; other handlers have none to report.
-        """
+        """Return what a handler may know when it serves this caller."""
         return InvocationContext(
             invocation_id,
             session_id,
@@ -58,5 +56,6 @@ class Caller(Struct):
             self.call_id,
             self.request_id,
             None,
-            reporter,
+            None,
+            draining,
         )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 from agentws.agent.context import InvocationContext
-from agentws.agent.handlers import ContextHandler
+from agentws.agent.handlers import Agent, ContextHandler
 from agentws.config.settings import InvocationsSettings
 from agentws.invocations.agent_answers import ask_agent
 from agentws.invocations.caller import Caller
@@ -15,7 +15,7 @@ from agentws.invocations.live import LiveInvocations, runs
 from agentws.invocations.lookup import Lookup
 from agentws.invocations.ownership import existing
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import Cancelled, already_finished, cancelled
 from agentws.protocol.records import Record
 from agentws.stores.log import Log
 from agentws.stores.log_reader import LogReader
@@ -30,13 +30,13 @@ class Cancelling:
 
     def __init__(
         self,
-        handler: ContextHandler | None,
+        agent: Agent,
         live: LiveInvocations,
         lookup: Lookup,
         store: Store,
         settings: InvocationsSettings,
     ) -> None:
-        self._handler = handler
+        self._agent = agent
         self._live = live
         self._lookup = lookup
         self._store = store
@@ -52,16 +52,16 @@ class Cancelling:
         `live` is as `Lookup` has it. Raises `InvocationError` (`not_found`, `already_finished`, or
         the handler's).
         """
-        if self._handler is None:
+        if (handler := self._agent.cancel) is None:
             return self._cancel(live, context, caller)
-        return self._cancel_by_agent(self._handler, live, context, caller)
+        return self._cancel_by_agent(handler, live, context, caller)
 
     def see_through(self, cancel: Coroutine[Any, Any, bytes]) -> Awaitable[bytes]:
         """Have a cancel done although its client may leave, where the agent has a handler for it.
 
         The handler has begun to undo something, perhaps elsewhere, and half of that is no state.
         """
-        if self._handler is None:
+        if self._agent.cancel is None:
             return cancel
         task = asyncio.get_running_loop().create_task(cancel)
         self.seen_through.add(task)
@@ -72,15 +72,13 @@ class Cancelling:
         self, live: Invocation | None, context: InvocationContext, caller: Caller
     ) -> bytes:
         record = existing(await self._lookup.snapshot(live, context.invocation_id, caller)).record
-        if record.status == "running":
+        if not record.ended:
             # What this returns is the invocation's own record, or the copy of it that is kept here
             # of another replica's: it changes behind the variable, and tells how it ended.
-            record = await self._stop(live, record)
+            record = await self.stop(live, record, cancelled())
             if record.status in ("running", "cancelled"):
                 return _answer(context, "cancelling" if record.status == "running" else "cancelled")
-        raise InvocationError(
-            "already_finished", f"The invocation has already ended: {record.status}"
-        )
+        raise already_finished(record.status)
 
     async def _cancel_by_agent(
         self,
@@ -92,26 +90,27 @@ class Cancelling:
         found = await self._lookup.snapshot(live, context.invocation_id, caller)
         answer = await ask_agent(handler, context, found)
         found = await self._store.look_up(context.invocation_id)
-        if found is not None and found.record.status == "running":
-            await self._stop(self._live.get(context.invocation_id), found.record)
+        if found is not None and not found.record.ended:
+            live = self._live.get(context.invocation_id)
+            await self.stop(live, found.record, cancelled())
         return answer
 
-    async def _stop(self, live: Invocation | None, record: Record) -> Record:
+    async def stop(self, live: Invocation | None, record: Record, reason: Cancelled) -> Record:
         """Cancel an invocation, wherever it runs; return its record after `cancel_grace`."""
         if live is not None and runs(live, record):
-            await live.cancel()
+            await live.cancel(reason)
             return record
         log = existing(await self._store.find(record.invocation_id))
-        await self._stop_elsewhere(log)
+        await self._stop_elsewhere(log, reason)
         return log.record
 
-    async def _stop_elsewhere(self, log: Log) -> None:
+    async def _stop_elsewhere(self, log: Log, reason: Cancelled) -> None:
         """Ask the replica that runs an invocation to cancel it, until it has, or `cancel_grace`."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._grace
         with LogReader(log, THE_END) as reader:
             while True:
-                await self._store.cancel(log.record.invocation_id)
+                await self._store.cancel(log.record.invocation_id, reason)
                 left = deadline - clock()
                 with contextlib.suppress(TimeoutError):
                     await reader.read(max(0.0, min(left, ASK_AGAIN)))

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from agentws.invocations.invocation import Invocation
@@ -31,10 +32,10 @@ class Drain:
     def __init__(
         self,
         live: LiveInvocations,
-        others: Collection["asyncio.Task[Any]"],
+        others: Sequence[Collection["asyncio.Task[Any]"]],
         store: Store,
     ) -> None:
-        """Have `live` and the tasks in `others` end."""
+        """Have `live` end, and the tasks in each of `others`, which may change meanwhile."""
         self._live = live
         self._others = others
         self._store = store
@@ -53,7 +54,7 @@ class Drain:
         reason = shutting_down()
         for invocation in self._live.all():
             invocation.stop(reason)
-        for other in self._others:
+        for other in chain.from_iterable(self._others):
             other.cancel()
         await self._settle(patience)
         stuck = list(self._live.all())
@@ -62,12 +63,15 @@ class Drain:
             self._give_up(invocation, reason)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STORE_PATIENCE):
-                await asyncio.gather(*(invocation.ended() for invocation in stuck))
-        return not stuck and not self._others
+                await asyncio.gather(*(invocation.wait_for_end() for invocation in stuck))
+        return not stuck and not any(self._others)
 
     async def _settle(self, patience: float) -> None:
         """Wait until nothing runs, `patience` seconds at most."""
-        waiting: set[asyncio.Future[Any]] = {*self._others, self._live.emptied()}
+        waiting: set[asyncio.Future[Any]] = {
+            *chain.from_iterable(self._others),
+            self._live.emptied(),
+        }
         await asyncio.wait(waiting, timeout=patience)
 
     def _give_up(self, invocation: Invocation, reason: InvocationError) -> None:

@@ -3,21 +3,24 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from msgspec import Struct
 from opentelemetry.context import attach
 
-from agentws.agent.context import InvocationContext, end_reports
+from agentws.agent.context import InvocationContext, begin_conversation, end_conversation
+from agentws.agent.conversation import Answer, Ask, Input
 from agentws.agent.handlers import Agent
 from agentws.agent.own_task import is_destroyed
 from agentws.config.settings import InvocationsSettings
 from agentws.invocations.agent_errors import error_for_client
 from agentws.invocations.caller import Caller
+from agentws.invocations.dialogue import Dialogue
 from agentws.invocations.end_line import log_end
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError, cancelled
+from agentws.protocol.errors import Cancelled, InvocationError, already_finished, deserted
+from agentws.protocol.inputs import Delivery
 from agentws.stores.log import Log, Outcome
 from agentws.stores.log_reader import LogReader
 from agentws.telemetry.operations import Operation
@@ -42,6 +45,10 @@ class Shared(Struct, frozen=True):
     """Theirs: asking for it takes a system call on Python 3.11."""
     finish: Callable[[Log, Outcome], None]
     """Called with how the handler ended, unless the log has ended before."""
+    withdraw: Callable[[Log, InvocationError], None]
+    """Called where it cannot run after all, with the reason."""
+    take_turn: Callable[["Invocation", Sequence[str]], None]
+    """Called where others of its session must end first, with their ids."""
     forget: Callable[["Invocation"], None]
     """Called when log and handler have ended."""
 
@@ -57,7 +64,9 @@ class Invocation:
         "_claim_waiters",
         "_claimed",
         "_context",
+        "_dialogue",
         "_is_over",
+        "_may_attach",
         "_operation",
         "_payload",
         "_runs",
@@ -66,7 +75,10 @@ class Invocation:
         "_stopped_at",
         "_task",
         "_timeout",
+        "_timeout_left",
+        "_turn_waiters",
         "_unattended",
+        "_waits_for_turn",
         "caller",
         "log",
         "outcome",
@@ -80,8 +92,13 @@ class Invocation:
         context: InvocationContext,
         operation: Operation,
         shared: Shared,
+        *,
+        may_attach: bool = False,
     ) -> None:
-        """Make a run that writes to `log`; it begins when the store has taken the id."""
+        """Make a run that writes to `log`; it begins when the store has taken the id.
+
+        `may_attach` is as in `InvocationTable.invoke`.
+        """
         self.log = log
         log.on_end = self._on_log_end
         self.caller = caller
@@ -91,30 +108,61 @@ class Invocation:
         self._context = context
         self._operation = operation
         self._shared = shared
+        self._may_attach = may_attach
         self._claimed = False
         self._claim_waiters: asyncio.Event | None = None
+        self._waits_for_turn = False
+        self._turn_waiters: asyncio.Event | None = None
+        self._dialogue: Dialogue | None = None  # most have none
         self._task: asyncio.Task[None] | None = None
         self._runs = False
         self._is_over = False
         self._stop_reason: InvocationError | None = None
         self._stopped_at = 0.0
         self._timeout: asyncio.TimerHandle | None = None  # for `invocations.timeout`
+        self._timeout_left = 0.0  # seconds, while it stands still
         self._unattended: asyncio.TimerHandle | None = None  # until a follower comes back
 
     # --- beginning ---
 
-    def on_claimed(self, refusal: InvocationError | None) -> None:
-        """Call the handler now that the id is claimed, or end if the store refused it."""
+    def on_claimed(self, refusal: InvocationError | None, rivals: Sequence[str]) -> None:
+        """Call the handler now that the id is claimed, or end if the store refused it.
+
+        Where there are `rivals`, it waits for its turn.
+        """
         self._claimed = True
         if self._claim_waiters is not None:
             self._claim_waiters.set()
         if refusal is not None:
             self.log.refuse(refusal)
-            self._operation.refuse(refusal)
+            self._operation.refuse(refusal, is_expected=self._may_attach)
+        elif rivals and self._stop_reason is None:
+            self._waits_for_turn = True
+            self._shared.take_turn(self, rivals)
+        else:
+            self._begin()
+
+    def on_turn(self, refusal: InvocationError | None) -> None:
+        """Call the handler now that it is its turn, or end if others of its session have not."""
+        if not self._waits_for_turn:  # it was stopped while it waited
             return
+        if refusal is None:
+            self._begin()
+        else:
+            self._end_wait()
+            self._operation.refuse(refusal)
+            self._shared.withdraw(self.log, refusal)
+
+    def _begin(self) -> None:
+        self._end_wait()
         self.caller.started += 1
         self._task = self._shared.loop.create_task(self._run())
         self._task.add_done_callback(self._on_done)  # should it be cancelled before it begins
+
+    def _end_wait(self) -> None:
+        self._waits_for_turn = False
+        if self._turn_waiters is not None:
+            self._turn_waiters.set()
 
     async def claim_settled(self) -> None:
         """Wait until the store has taken the id, or refused it."""
@@ -123,9 +171,24 @@ class Invocation:
                 self._claim_waiters = asyncio.Event()
             await self._claim_waiters.wait()
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the id is claimed, or refused."""
+        return self._claimed
+
     async def accepted(self) -> None:
         """Wait until the id is claimed. Raises the `InvocationError` that refused it."""
         await self.claim_settled()
+        if self.log.refusal is not None:
+            raise self.log.refusal
+
+    async def admitted(self) -> None:
+        """Wait until it is its turn. Raises the `InvocationError` for which it will not run."""
+        await self.accepted()
+        if self._waits_for_turn:
+            if self._turn_waiters is None:
+                self._turn_waiters = asyncio.Event()
+            await self._turn_waiters.wait()
         if self.log.refusal is not None:
             raise self.log.refusal
 
@@ -138,7 +201,7 @@ class Invocation:
         self._runs = True
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
         if self._shared.settings.timeout:
-            self._timeout = self._arm_timeout()
+            self._timeout = self._arm_timeout(self._shared.settings.timeout)
         try:
             result = await self._call_handler() if self._stop_reason is None else None
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
@@ -155,6 +218,7 @@ class Invocation:
         """Return the handler's result as JSON; None where it streams, into the log."""
         agent = self._shared.agent
         assert agent.invoke is not None
+        begin_conversation(self._context, self)
         answer = agent.invoke(self._payload, self._context)
         if agent.streams:
             await self._write_stream(cast(AsyncGenerator[Any, None], answer))
@@ -211,7 +275,10 @@ class Invocation:
     def _on_done(self, _task: "asyncio.Task[None]") -> None:
         """Have the log end, now that the handler has."""
         self._is_over = True
-        end_reports(self._context)
+        end_conversation(self._context)
+        if self._dialogue is not None:
+            self._dialogue.close()
+            self.log.record.seen_inputs = self._dialogue.seen
         if self._timeout is not None:
             self._timeout.cancel()
         if self._unattended is not None:
@@ -236,11 +303,68 @@ class Invocation:
         self._operation.fail(reason)
         return Outcome("failed", error=reason)
 
-    async def ended(self) -> None:
+    async def wait_for_end(self) -> None:
         """Wait until the log has ended."""
         with LogReader(self.log, THE_END) as reader:
             while not reader.finished:
                 await reader.read()
+
+    # --- talking ---
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to say; see `Conversation`."""
+        return self.log.ended
+
+    def report(self, progress: bytes) -> None:
+        """Put progress into the record; see `Conversation`."""
+        self.log.report(progress)
+
+    async def receive(self) -> Input:
+        """Return the next input; see `Conversation`."""
+        return await self._talk().receive()
+
+    async def ask(self, question: Ask) -> Answer:
+        """Ask the clients; see `Conversation`."""
+        if self._stop_reason is not None:
+            raise RuntimeError("The invocation is about to end: there is nobody to ask")
+        return await self._talk().ask(question)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take an input.
+
+        Raises `InvocationError`: `already_finished`, and those of `Dialogue.deliver`.
+        """
+        if self.outcome is None and not self.log.ended:
+            self._talk().deliver(delivery)
+        elif self._dialogue is None or delivery.input_id not in self._dialogue.seen:
+            outcome = self.outcome
+            raise already_finished(self.log.record.status if outcome is None else outcome.status)
+
+    def _talk(self) -> Dialogue:
+        if self._dialogue is None:
+            self._dialogue = Dialogue(self.log, self._shared.settings, self._on_asking)
+        return self._dialogue
+
+    def _on_asking(self, is_asking: bool) -> None:
+        """Let no time count while a question is open: people take theirs (§5)."""
+        if is_asking:
+            self._hold_timeout()
+            if self._unattended is not None:
+                self._unattended.cancel()
+                self._unattended = None
+        elif not self._is_over:
+            if self._timeout_left:
+                self._timeout = self._arm_timeout(self._timeout_left)
+                self._timeout_left = 0.0
+            if self.log.on_attendance is not None and not self.log.attended:
+                self._on_attendance(False)
+
+    def _hold_timeout(self) -> None:
+        if self._timeout is not None and not self._timeout.cancelled():
+            self._timeout.cancel()
+            self._timeout_left = max(self._timeout.when() - self._shared.loop.time(), 0.001)
+            self._timeout = None
 
     # --- stopping ---
 
@@ -256,15 +380,19 @@ class Invocation:
         elif now < self._stopped_at + self._shared.settings.cancel_grace:
             return
         self._stopped_at = now
+        if self._dialogue is not None:
+            self._dialogue.stop()
+        if self._waits_for_turn:
+            self._begin()  # which ends it, as the handler of what is stopped is not called
         if self._runs and self._task is not None:  # before that it would never be called
             self._task.cancel()
 
-    async def cancel(self) -> None:
-        """Stop at the client's wish, and wait for the end, `cancel_grace` at most."""
-        self.stop(cancelled())
+    async def cancel(self, reason: Cancelled) -> None:
+        """Stop at somebody's wish, and wait for the end, `cancel_grace` at most."""
+        self.stop(reason)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._shared.settings.cancel_grace):
-                await self.ended()
+                await self.wait_for_end()
 
     def cancel_when_unattended(self) -> None:
         """From now on, stop when nobody has followed for `disconnect_grace` seconds (§5).
@@ -278,16 +406,14 @@ class Invocation:
         if self._unattended is not None:
             self._unattended.cancel()
             self._unattended = None
-        if not attended and not self.log.ended:
+        if not attended and not self.log.ended and not self.log.record.awaiting:
             grace = self._shared.settings.disconnect_grace
             self._unattended = self._shared.loop.call_later(grace, self._stop_unattended)
 
     def _stop_unattended(self) -> None:
-        self.stop(cancelled("Nobody listened to the invocation any more"))
+        self.stop(deserted())
 
-    def _arm_timeout(self) -> asyncio.TimerHandle:
-        seconds = self._shared.settings.timeout
-        reason = InvocationError(
-            "timeout", f"The invocation did not end within {seconds:g} seconds"
-        )
+    def _arm_timeout(self, seconds: float) -> asyncio.TimerHandle:
+        limit = self._shared.settings.timeout
+        reason = InvocationError("timeout", f"The invocation did not end within {limit:g} seconds")
         return self._shared.loop.call_later(seconds, self.stop, reason)

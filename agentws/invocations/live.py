@@ -1,6 +1,7 @@
 """The invocations that run on this replica, by id."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 
 from agentws.invocations.invocation import Invocation
@@ -10,7 +11,9 @@ from agentws.protocol.records import Record
 class LiveInvocations:
     """Those that have not ended here; an id is here at most once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, count_owners: bool = False) -> None:
+        """`count_owners` tells whether anybody will ask how many an owner has."""
+        self._owners: Counter[str | None] | None = Counter() if count_owners else None
         self._by_id: dict[str, Invocation] = {}
         self._emptied: asyncio.Future[None] | None = None
 
@@ -32,14 +35,27 @@ class LiveInvocations:
         """Know one that is about to begin."""
         self._by_id[invocation.log.record.invocation_id] = invocation
         invocation.caller.running += 1
+        if self._owners is not None:
+            self._owners[invocation.log.record.owner] += 1
 
     def forget(self, invocation: Invocation) -> None:
         """Count one no longer among those that run."""
         del self._by_id[invocation.log.record.invocation_id]
         invocation.caller.running -= 1
+        if self._owners is not None:
+            self._forget_owner(self._owners, invocation.log.record.owner)
         if not self._by_id and self._emptied is not None:
             self._emptied.set_result(None)
             self._emptied = None
+
+    def running_of(self, owner: str) -> int:
+        """Return how many an owner has."""
+        return 0 if self._owners is None else self._owners[owner]
+
+    def _forget_owner(self, owners: "Counter[str | None]", owner: str | None) -> None:
+        owners[owner] -= 1
+        if not owners[owner]:
+            del owners[owner]
 
     def emptied(self) -> "asyncio.Future[None]":
         """Return what is done as soon as none runs any more."""

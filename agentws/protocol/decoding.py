@@ -2,10 +2,10 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from agentws.protocol.encoding import NOT_JSON, decode, invalid_json
 from agentws.protocol.errors import InvocationError
@@ -17,6 +17,8 @@ CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
 }
 """The frames by the actions that they ask for."""
 
+_Frame = TypeVar("_Frame", bound=ClientFrame)
+
 _LONGEST_ECHO: Final = 64
 """How many characters of a wrong value are told back."""
 
@@ -27,8 +29,8 @@ _MOST_FIELDS: Final = 1000
 class BadFrame(Exception):
     """A message that is no frame of §3, with what is known of it.
 
-    `action`, `invocation_id` and `session_id` are those that the message itself carried, where
-    they are valid; they are echoed in the answer.
+    `action` and the ids are those that the message itself carried, where they are valid; they are
+    echoed in the answer.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class BadFrame(Exception):
         action: str | UnsetType = UNSET,
         invocation_id: str | UnsetType = UNSET,
         session_id: str | UnsetType = UNSET,
+        query_id: str | UnsetType = UNSET,
     ) -> None:
         super().__init__(error)
         self.error = error
         self.action = action
         self.invocation_id = invocation_id
         self.session_id = session_id
+        self.query_id = query_id
 
 
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
@@ -80,13 +84,22 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     if frame_type is None:
         raise _bad_frame(fields, InvocationError("invalid_action", _why_no_action(action)))
     try:
-        frame: ClientFrame = msgspec.convert(_known_fields(fields, frame_type), frame_type)
-    except msgspec.ValidationError as error:
-        refusal = InvocationError("invalid_request", _why_no_field(error))
-        raise _bad_frame(fields, refusal, action) from None
+        return frame_of(fields, frame_type)
     except InvocationError as refusal:
         raise _bad_frame(fields, refusal, action) from None
-    return frame
+
+
+def frame_of(
+    fields: Mapping[str, object], frame_type: type[_Frame], *, as_text: bool = False
+) -> _Frame:
+    """Return the action that the fields make, wherever they come from.
+
+    With `as_text`, numbers may come as text. Raises `InvocationError` (`invalid_request`).
+    """
+    try:
+        return msgspec.convert(_known_fields(fields, frame_type), frame_type, strict=not as_text)
+    except msgspec.ValidationError as error:
+        raise InvocationError("invalid_request", _why_no_field(error)) from None
 
 
 def _bad_frame(
@@ -94,7 +107,7 @@ def _bad_frame(
 ) -> BadFrame:
     known = {
         name: value
-        for name in ("invocation_id", "session_id")
+        for name in ("invocation_id", "session_id", "query_id")
         if isinstance(value := fields.get(name), str) and is_id(value)
     }
     return BadFrame(error, action if isinstance(action, str) else UNSET, **known)
@@ -105,15 +118,13 @@ def _folded(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-_SPELLINGS: Final = {
+_SPELLINGS: Final[Mapping[type[Struct], Mapping[str, str]]] = {
     kind: {_folded(name): name for name in ("action", *kind.__struct_fields__)}
     for kind in CLIENT_FRAMES.values()
 }
 
 
-def _known_fields(
-    fields: Mapping[str, object], frame_type: type[ClientFrame]
-) -> Mapping[str, object]:
+def _known_fields(fields: Mapping[str, object], frame_type: type[_Frame]) -> Mapping[str, object]:
     """Leave out what an action does not know (§3).
 
     Raises `InvocationError` (`invalid_request`) for a field that it knows in another spelling.

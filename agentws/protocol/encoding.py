@@ -82,16 +82,25 @@ Raises an ordinary exception (its class depends on the value) for what JSON cann
 """
 
 
+def encode_message(value: object) -> bytes:
+    """Encode what a handler says to its clients while it runs.
+
+    Raises `ValueError` for what JSON cannot hold.
+    """
+    try:
+        text = encode(value)
+        msgspec.json.decode(text)  # a `Raw` is encoded as it is
+    except Exception as error:
+        raise ValueError(f"It must be a value that JSON can hold: {error}") from error
+    return text
+
+
 def encode_progress(value: object) -> bytes:
     """Encode what a handler reports as its progress (§5).
 
     Raises `ValueError` for what JSON cannot hold, and for more than `MOST_PROGRESS`.
     """
-    try:
-        progress = encode(value)
-        msgspec.json.decode(progress)  # a `Raw` is encoded as it is
-    except Exception as error:
-        raise ValueError(f"Progress must be a value that JSON can hold: {error}") from error
+    progress = encode_message(value)
     if len(progress) > MOST_PROGRESS:
         raise ValueError(f"Progress takes {len(progress)} bytes of JSON; {MOST_PROGRESS} may be")
     return progress

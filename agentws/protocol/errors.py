@@ -8,8 +8,15 @@ from msgspec import UNSET, Struct, UnsetType
 Source = Literal["user", "upstream", "platform"]
 
 PlatformCode = Literal[
-    "too_many_invocations", "too_many_connections", "shutting_down", "store_unavailable", "lost"
+    "too_many_invocations",
+    "too_many_inputs",
+    "too_many_connections",
+    "shutting_down",
+    "store_unavailable",
+    "lost",
 ]
+CancelReason = Literal["client", "deserted", "superseded"]
+"""Why an invocation was cancelled: somebody asked for it, nobody listened, another took over."""
 
 STATUS: Final[Mapping[str, int]] = {
     "invalid_json": 400,
@@ -24,9 +31,12 @@ STATUS: Final[Mapping[str, int]] = {
     "already_exists": 409,
     "already_finished": 409,
     "cancelled": 409,
+    "session_busy": 409,
+    "input_not_expected": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "too_many_invocations": 429,
+    "too_many_inputs": 429,
     "replay_gap": 410,
     "internal_error": 500,
     "not_implemented": 501,
@@ -75,9 +85,47 @@ def shutting_down() -> PlatformError:
     return PlatformError("shutting_down", "The server is shutting down")
 
 
-def cancelled(message: str = "The invocation was cancelled") -> InvocationError:
-    """Return the reason of an end that somebody wished for."""
-    return InvocationError("cancelled", message)
+class Cancelled(InvocationError):
+    """The end of an invocation that somebody wished for (§5).
+
+    `superseded_by` is the invocation that took over, where that is the reason.
+    """
+
+    def __init__(
+        self, message: str, reason: CancelReason, superseded_by: str | None = None
+    ) -> None:
+        super().__init__("cancelled", message)
+        self.reason: CancelReason = reason
+        self.superseded_by = superseded_by
+
+
+def cancelled() -> Cancelled:
+    """Return the reason of what a client has cancelled."""
+    return Cancelled("The invocation was cancelled", "client")
+
+
+def deserted() -> Cancelled:
+    """Return the reason of what is cancelled because nobody listens."""
+    return Cancelled("Nobody listened to the invocation any more", "deserted")
+
+
+def superseded(invocation_id: str) -> Cancelled:
+    """Return the reason of what another invocation of the same session has interrupted."""
+    message = "Another invocation of the session took over"
+    return Cancelled(message, "superseded", invocation_id)
+
+
+class SessionBusy(InvocationError):
+    """An invoke came to nothing, because its session has a running invocation already (§5)."""
+
+    def __init__(self, running_invocation_id: str) -> None:
+        super().__init__("session_busy", "The session has a running invocation")
+        self.running_invocation_id = running_invocation_id
+
+
+def already_finished(status: str) -> InvocationError:
+    """Return the answer to what is asked of an invocation that has ended, in that status."""
+    return InvocationError("already_finished", f"The invocation has already ended: {status}")
 
 
 def already_exists() -> InvocationError:
@@ -116,17 +164,28 @@ class ErrorBody(Struct):
     retryable: bool
     source: Source
     first_available: int | UnsetType = UNSET
+    running_invocation_id: str | UnsetType = UNSET
+    reason: CancelReason | UnsetType = UNSET
+    superseded_by: str | UnsetType = UNSET
 
 
 def error_body(error: InvocationError) -> ErrorBody:
     """Translate an error to what the client sees of it."""
-    return ErrorBody(
+    body = ErrorBody(
         code=error.code,
         message=error.message,
         retryable=error.status in _RETRYABLE,
         source=error_source(error),
-        first_available=error.first_available if isinstance(error, ReplayGap) else UNSET,
     )
+    match error:
+        case ReplayGap():
+            body.first_available = error.first_available
+        case SessionBusy():
+            body.running_invocation_id = error.running_invocation_id
+        case Cancelled():
+            body.reason = error.reason
+            body.superseded_by = error.superseded_by or UNSET
+    return body
 
 
 def error_source(error: InvocationError) -> Source:

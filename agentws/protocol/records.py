@@ -6,9 +6,18 @@ from typing import Literal, Self, cast
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError, PlatformCode, PlatformError
+from agentws.protocol.errors import (
+    Cancelled,
+    CancelReason,
+    InvocationError,
+    PlatformCode,
+    PlatformError,
+)
+from agentws.protocol.events import Awaiting
 
 Status = Literal["running", "completed", "failed", "cancelled", "lost"]
+ShownStatus = Literal["running", "input_required", "completed", "failed", "cancelled", "lost"]
+"""A status as clients see it: whether a question is open is no state of the run itself."""
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -18,14 +27,22 @@ class Failure(Struct, frozen=True, gc=False):
     message: str
     status: int
     is_platform: bool
+    reason: CancelReason | None = None
+    superseded_by: str | None = None
 
     @classmethod
     def of(cls, error: InvocationError) -> Self:
         """Return what is to be kept of an error."""
-        return cls(error.code, error.message, error.status, isinstance(error, PlatformError))
+        is_platform = isinstance(error, PlatformError)
+        parts = error.code, error.message, error.status, is_platform
+        if isinstance(error, Cancelled):
+            return cls(*parts, error.reason, error.superseded_by)
+        return cls(*parts)
 
     def error(self) -> InvocationError:
         """Return the error again."""
+        if self.reason is not None:
+            return Cancelled(self.message, self.reason, self.superseded_by)
         if self.is_platform:
             return PlatformError(cast(PlatformCode, self.code), self.message)
         return InvocationError(self.code, self.message, self.status)
@@ -50,6 +67,19 @@ class Record(Struct, gc=False):
     result: bytes | None = None
     failure: Failure | None = None
     progress: bytes | None = None
+    awaiting: tuple[Awaiting, ...] = ()
+    seen_inputs: tuple[str, ...] = ()
+    """The ids of inputs that it was given, the last ones, once it has ended."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.status != "running"
+
+    @property
+    def shown_status(self) -> ShownStatus:
+        """The status as clients see it."""
+        return "input_required" if self.awaiting and not self.ended else self.status
 
     @property
     def error(self) -> InvocationError | None:
@@ -60,6 +90,8 @@ class Record(Struct, gc=False):
 class _RecordError(Struct):
     code: str
     message: str
+    reason: CancelReason | UnsetType = UNSET
+    superseded_by: str | UnsetType = UNSET
 
 
 class StreamState(Struct):
@@ -72,31 +104,39 @@ class StreamState(Struct):
 class _RecordView(Struct):
     invocation_id: str
     session_id: str
-    status: Status
+    status: ShownStatus
     created_at: datetime
     finished_at: datetime | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: _RecordError | UnsetType = UNSET
+    awaiting: tuple[Awaiting, ...] | UnsetType = UNSET
     progress: Raw | UnsetType = UNSET
     stream: StreamState | UnsetType = UNSET
 
 
-def encode_record(record: Record, stream: StreamState | None) -> bytes:
+def encode_record(record: Record, stream: StreamState | None, *, with_result: bool = True) -> bytes:
     """Encode a record as `get_invocation` answers it; what is unknown or null is left out."""
-    failure = record.failure
     return encode(
         _RecordView(
             invocation_id=record.invocation_id,
             session_id=record.session_id,
-            status=record.status,
+            status=record.shown_status,
             created_at=_utc(record.created_at),
             finished_at=UNSET if record.finished_at is None else _utc(record.finished_at),
-            result=_unless_null(record.result),
-            error=UNSET if failure is None else _RecordError(failure.code, failure.message),
+            result=_unless_null(record.result) if with_result else UNSET,
+            error=_record_error(record.failure),
+            awaiting=UNSET if record.ended or not record.awaiting else record.awaiting,
             progress=_unless_null(record.progress),
             stream=UNSET if stream is None else stream,
         )
     )
+
+
+def _record_error(failure: Failure | None) -> _RecordError | UnsetType:
+    if failure is None:
+        return UNSET
+    reason, superseded_by = failure.reason or UNSET, failure.superseded_by or UNSET
+    return _RecordError(failure.code, failure.message, reason, superseded_by)
 
 
 def _unless_null(value: bytes | None) -> Raw | UnsetType:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct, field
 
 from agentws.protocol.errors import InvocationError, ReplayGap
+from agentws.protocol.events import Awaiting, Closed, Question, awaiting_after, make_event
 from agentws.protocol.records import Failure, Record, Status, StreamState, encode_record
 
 HIGH_WATER_MARK: Final = 64 * 1024
@@ -43,17 +44,26 @@ class Snapshot(NamedTuple):
 
     def describe(self) -> bytes:
         """Return the record as JSON, as `get_invocation` answers it (§5)."""
-        stream = StreamState(self.first, self.last) if self.record.streams else None
-        return encode_record(self.record, stream)
+        return self._encode(with_result=True)
+
+    def describe_listed(self) -> bytes:
+        """Return the record as JSON without its result, as lists of invocations hold it (§5)."""
+        return self._encode(with_result=False)
+
+    def _encode(self, *, with_result: bool) -> bytes:
+        # A coroutine has something to replay once it has asked.
+        has_entries = self.record.streams or self.last > 0
+        stream = StreamState(self.first, self.last) if has_entries else None
+        return encode_record(self.record, stream, with_result=with_result)
 
 
 class Log:
-    """What one invocation has said so far.
+    """What one invocation has said so far: numbered entries, chunks nearly all of them.
 
     One writer appends and, between appends, waits while it is too far ahead; any number of
-    `Follower`s take. Chunks are JSON texts numbered 1, 2, 3 …; the last `replay_bytes` bytes of
-    them are held for replay, and beyond that whatever the fastest follower has not taken yet, so
-    that a lone one that reads loses nothing (§5).
+    `Follower`s take. Entries are JSON texts numbered 1, 2, 3 …, of chunks or, by their class,
+    events; the last `replay_bytes` bytes of them are held for replay, and beyond that whatever the
+    fastest follower has not taken yet, so that a lone one that reads loses nothing (§5).
     """
 
     __slots__ = (
@@ -104,7 +114,7 @@ class Log:
     @property
     def ended(self) -> bool:
         """Whether nothing more will be appended."""
-        return self.record.status != "running"
+        return self.record.ended
 
     @property
     def attended(self) -> bool:
@@ -154,6 +164,19 @@ class Log:
         if self.on_news is not None:
             self.on_news()
 
+    def append_event(self, event: Question | Closed) -> None:
+        """Add an event, numbered among the chunks; the record tells which questions are open."""
+        record = self.record
+        record.awaiting = awaiting_after(record.awaiting, event, self.last + 1)
+        self.append(make_event(event))
+
+    def forget_questions(self) -> None:
+        """Have the record tell of no open questions any more, without a word to followers."""
+        if self.record.awaiting:
+            self.record.awaiting = ()
+            if self.on_news is not None:
+                self.on_news()
+
     def report(self, progress: bytes) -> None:
         """Put progress (JSON) into the record. It wakes no follower: it is for those who poll."""
         self.record.progress = progress
@@ -197,6 +220,7 @@ class Log:
     def end(self, outcome: Outcome) -> None:
         """End the log: nothing more will be appended."""
         outcome.note(self.record)
+        self.record.awaiting = ()
         self.on_news = None
         on_end = self.on_end
         self.on_attendance = self.on_end = None  # they hold the invocation, which holds this log
@@ -248,6 +272,15 @@ class Log:
         if self._resumed is not None and not self._resumed.done() and not self.is_over_high_water:
             self._trim(self._fastest_position())
             self._resumed.set_result(None)
+
+    def questions_before(self, after: int) -> tuple[Awaiting, ...]:
+        """Return the open questions that a replay of what comes after `after` does not hold.
+
+        Where it holds a gap it holds nothing, and all of them are returned.
+        """
+        if after + 1 < self.first:
+            return self.record.awaiting
+        return tuple(each for each in self.record.awaiting if each.sequence_number <= after)
 
     def bytes_after(self, after: int) -> int:
         """Return how many bytes the chunks numbered above `after` have, of those held."""

@@ -3,14 +3,19 @@
 import asyncio
 import time
 from collections import deque
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
 
-from agentws.protocol.errors import already_exists
+from agentws.protocol.errors import Cancelled, InvocationError, SessionBusy, already_exists
+from agentws.protocol.frames import IfSessionBusy
+from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Record
+from agentws.stores.listing import MOST_SCANNED, Cursor, Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
-from agentws.stores.store import Settled, Stop
+from agentws.stores.memory_index import Index
+from agentws.stores.store import Runner, Settled
 
 SWEEP_PAUSE: Final = 1.0
 """Seconds between two sweeps, at least."""
@@ -24,6 +29,10 @@ class _Retained(Struct, gc=False):
     first: int
     expires_at: float
 
+    def log(self) -> Log:
+        """Return the log again."""
+        return Log(self.record, chunks=self.chunks, first=self.first)
+
 
 class MemoryStore:
     """Holds running logs, and ended ones for `retention` seconds, at most `max_retained`."""
@@ -32,6 +41,7 @@ class MemoryStore:
         self._retention = retention
         self._max_retained = max_retained
         self._entries: dict[str, Log | _Retained] = {}
+        self._index = Index(self._is_held)
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -52,14 +62,35 @@ class MemoryStore:
     async def open(self) -> None:
         """See `Store.open`."""
 
-    def claim(self, log: Log, _stop: Stop, on_settled: Settled) -> None:
+    def claim(
+        self,
+        log: Log,
+        runner: Runner,  # noqa: ARG002 - nobody else speaks to it
+        on_settled: Settled,
+        if_session_busy: IfSessionBusy = "parallel",
+    ) -> None:
         """See `Store.claim`."""
-        if self._entries.setdefault(log.record.invocation_id, log) is not log:
+        record = log.record
+        if record.invocation_id in self._entries:
             self._expire()
-            if self._entries.setdefault(log.record.invocation_id, log) is not log:
-                on_settled(already_exists())
+            if record.invocation_id in self._entries:
+                on_settled(already_exists(), ())
                 return
-        on_settled(None)
+        rivals: list[str] = []
+        if if_session_busy != "parallel":
+            rivals = self._index.running(record.owner, record.session_id)
+            if rivals and if_session_busy == "reject":
+                on_settled(SessionBusy(rivals[0]), ())
+                return
+        self._entries[record.invocation_id] = log
+        self._index.add(record)
+        on_settled(None, rivals)
+
+    def withdraw(self, log: Log, refusal: InvocationError) -> None:
+        """See `Store.withdraw`."""
+        log.refuse(refusal)
+        self._index.note_end(log.record)
+        self._drop(log.record)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
         """See `Store.look_up`."""
@@ -70,38 +101,64 @@ class MemoryStore:
         """See `Store.find`."""
         self._expire()
         entry = self._entries.get(invocation_id)
-        if isinstance(entry, _Retained):
-            return Log(entry.record, chunks=entry.chunks, first=entry.first)
-        return entry
+        return entry.log() if isinstance(entry, _Retained) else entry
 
     def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
         log.end(outcome)
+        self._index.note_end(log.record)
         chunks = log.retained
         expires_at = time.monotonic() + self._retention
         kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)
         self._entries[log.record.invocation_id] = kept
         self._retained.append(kept)
         if len(self._retained) > self._max_retained:
-            self._drop_oldest()
+            self._drop(self._retained.popleft().record)
         if self._sweep is None:
             self._schedule_sweep()
 
-    async def cancel(self, _invocation_id: str) -> None:
+    async def list(self, query: Query) -> Page:
+        """See `Store.list`."""
+        self._expire()
+        found: list[Snapshot] = []
+        last: Record | None = None
+        records = self._index.records(query)
+        for last in islice(records, MOST_SCANNED):
+            if query.status is None or last.shown_status == query.status:
+                found.append(self._snapshot(last))
+                if len(found) == query.limit:
+                    break
+        is_more = next(records, None) is not None
+        return Page(found, Cursor.of(last) if is_more and last is not None else None)
+
+    async def cancel(self, invocation_id: str, reason: Cancelled) -> None:
         """See `Store.cancel`; nobody else runs anything."""
+
+    async def deliver(self, invocation_id: str, delivery: Delivery) -> bool:  # noqa: ARG002
+        """See `Store.deliver`; nobody else runs anything."""
+        return False
 
     async def close(self) -> None:
         """See `Store.close`."""
         if self._sweep is not None:
             self._sweep.cancel()
 
-    def _drop_oldest(self) -> None:
-        del self._entries[self._retained.popleft().record.invocation_id]
+    def _is_held(self, record: Record) -> bool:
+        entry = self._entries.get(record.invocation_id)
+        return entry is not None and entry.record is record
+
+    def _snapshot(self, record: Record) -> Snapshot:
+        entry = self._entries[record.invocation_id]
+        return (entry.log() if isinstance(entry, _Retained) else entry).snapshot
+
+    def _drop(self, record: Record) -> None:
+        del self._entries[record.invocation_id]
+        self._index.drop(record)
 
     def _expire(self) -> None:
         now = time.monotonic()
         while self._retained and self._retained[0].expires_at <= now:
-            self._drop_oldest()
+            self._drop(self._retained.popleft().record)
 
     def _schedule_sweep(self) -> None:
         """Sweep when the oldest expires: one timer for all, not one for each."""

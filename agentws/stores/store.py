@@ -1,17 +1,31 @@
 """What a store does: it keeps the logs of invocations, whoever listens to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import Cancelled, InvocationError
+from agentws.protocol.frames import IfSessionBusy
+from agentws.protocol.inputs import Delivery
+from agentws.stores.listing import Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
 
-Stop = Callable[[InvocationError], None]
-"""Cancels an invocation, for the reason given."""
+
+class Runner(Protocol):
+    """What runs an invocation, as the store knows it: spoken to by other replicas."""
+
+    def stop(self, reason: InvocationError) -> None:
+        """Cancel it, for the reason given."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take an input. Raises `InvocationError` where it is refused."""
 
 
-Settled = Callable[[InvocationError | None], None]
-"""Told once whether an id was taken: None, or the reason why it was not."""
+Settled = Callable[[InvocationError | None, Sequence[str]], None]
+"""Told once whether an id was taken: None, or the reason why it was not.
+
+With it come the other running invocations of the session, the newest first, where the claim is to
+interrupt them.
+"""
 
 
 class StoreError(Exception):
@@ -37,12 +51,21 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready, before anything else. Raises `StoreError`."""
 
-    def claim(self, log: Log, stop: Stop, on_settled: Settled) -> None:
-        """Take on the log of a new invocation; `stop` is called when it is to be cancelled.
+    def claim(
+        self,
+        log: Log,
+        runner: Runner,
+        on_settled: Settled,
+        if_session_busy: IfSessionBusy = "parallel",
+    ) -> None:
+        """Take on the log of a new invocation, which `runner` runs.
 
-        `on_settled` is called now or later, with `already_exists` when the id is taken, or with
-        `store_unavailable`.
+        `on_settled` is called now or later, with `already_exists` when the id is taken, with
+        `session_busy` when it is to be rejected for that (§5), or with `store_unavailable`.
         """
+
+    def withdraw(self, log: Log, refusal: InvocationError) -> None:
+        """Give an id back that was claimed for what will not run; followers get the refusal."""
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
         """Return what is known of an invocation, running or ended, or None."""
@@ -56,8 +79,18 @@ class Store(Protocol):
         It ends now or later: whoever is told of the end finds the invocation ended everywhere.
         """
 
-    async def cancel(self, invocation_id: str) -> None:
+    async def list(self, query: Query) -> Page:
+        """Return a page of what is known of an owner's invocations, the newest first."""
+
+    async def cancel(self, invocation_id: str, reason: Cancelled) -> None:
         """Ask whoever else runs an invocation to stop it, and do not wait."""
+
+    async def deliver(self, invocation_id: str, delivery: Delivery) -> bool:
+        """Hand an input to the replica that runs an invocation, and wait until it has it.
+
+        Tell whether it still ran there. Raises `InvocationError` where it is refused, and
+        `store_unavailable` where it is not known whether it arrived.
+        """
 
     async def close(self) -> None:
         """Release what the store holds outside of its logs."""

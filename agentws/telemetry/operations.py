@@ -59,8 +59,11 @@ class Operation(Struct, gc=False):
     def fail(self, error: InvocationError, cause: BaseException | None = None) -> None:
         """End with what the client is told, and with the exception behind it where there is one."""
 
-    def refuse(self, error: InvocationError) -> None:
-        """End without having begun, for the reason that the client is told."""
+    def refuse(self, error: InvocationError, *, is_expected: bool = False) -> None:
+        """End without having begun, for the reason that the client is told.
+
+        Where an id that exists was to be expected, that is no failure.
+        """
 
     def __enter__(self) -> Self:
         self._outer = get_current()
@@ -154,10 +157,13 @@ class ObservedOperation(Operation, kw_only=True):
         self.metrics.error(error.code)
         self._end(error.code)
 
-    def refuse(self, error: InvocationError) -> None:
-        """End as failed; there is no time to be told."""
+    def refuse(self, error: InvocationError, *, is_expected: bool = False) -> None:
+        """End as failed, unless that was to be expected; there is no time to be told."""
         self.timed = False
-        self.fail(error)
+        if is_expected and error.code == "already_exists":
+            self.succeed()
+        else:
+            self.fail(error)
 
     def _end(self, error_code: str | None) -> None:
         self.ended = True

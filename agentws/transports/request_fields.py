@@ -1,14 +1,16 @@
 """What a request or handshake says of itself and its sender, whatever its transport (§1, §2)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 
 from agentws.agent.context import Transport
 from agentws.invocations.caller import Caller, Identity
-from agentws.protocol.identifiers import given_id, is_id, new_id, trace_id
+from agentws.protocol.errors import InvocationError
+from agentws.protocol.identifiers import ID_RULE, given_id, is_id, new_id, trace_id
 from agentws.telemetry.trace_context import read_trace
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -24,6 +26,10 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 """Who was let in; absent where the door is open to all."""
 
 INVOCATION_HEADER: Final = "x-agent-invocation-id"
+
+_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
 def name_request(request: web.BaseRequest) -> None:
@@ -87,3 +93,49 @@ def path_invocation_id(request: web.Request) -> str:
     assert invocation_id is not None  # the route matches no empty id
     request[INVOCATION_ID] = invocation_id
     return invocation_id
+
+
+def invoked_id(request: web.BaseRequest) -> tuple[str | None, bool]:
+    """Return the id that an HTTP invoke brings along, and whether an existing one will do (§5).
+
+    `Idempotency-Key` stands for both (draft-ietf-httpapi-idempotency-key-header). Raises
+    `invalid_request`.
+    """
+    own = header_invocation_id(request)
+    key = request.headers.get(_IDEMPOTENCY_KEY)
+    if key is None:
+        return own, False
+    named = given_id(_IDEMPOTENCY_KEY, _unquoted(key))
+    if named is None:
+        raise InvocationError("invalid_request", f"{_IDEMPOTENCY_KEY} must be {ID_RULE}")
+    if own is not None and own != named:
+        raise InvocationError(
+            "invalid_request", f"{_IDEMPOTENCY_KEY} and {INVOCATION_HEADER} name different ids"
+        )
+    return named, True
+
+
+def _unquoted(value: str) -> str:
+    """Return what a quoted string holds (RFC 8941 §3.3.3), or a bare value as it is."""
+    value = value.strip()
+    if not value.startswith('"'):
+        return value
+    if (match := _QUOTED.fullmatch(value)) is None:
+        raise InvocationError(
+            "invalid_request", f"{_IDEMPOTENCY_KEY} is not quoted as it should be"
+        )
+    return _ESCAPED.sub(r"\1", match[1])
+
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def header_choice(request: web.BaseRequest, name: str, choices: Sequence[Choice]) -> Choice | None:
+    """Return one of some words that a header may say, None without it. Raises `invalid_request`."""
+    value = request.headers.get(name)
+    if value is None:
+        return None
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise InvocationError("invalid_request", f"{name} must be one of {', '.join(choices)}")

@@ -14,6 +14,8 @@ from msgspec import Struct
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
+from agentws.protocol.inputs import Delivery
+from agentws.protocol.records import Failure
 from agentws.stores.redis.commands import FAILURES, TIMEOUT
 from agentws.stores.redis.connection import new_connection
 
@@ -21,12 +23,13 @@ _logger: Final = logging.getLogger("agentws.store")
 
 
 class RemoteCancel(Struct, tag="cancel"):
-    """RemoteCancel an invocation that the receiver runs."""
+    """Cancel an invocation that the receiver runs, for a client or for another that takes over."""
 
     invocation_id: str
+    superseded_by: str | None = None
 
 
-class RemotePosition(Struct, tag="note_follower"):
+class RemotePosition(Struct, tag="attend"):
     """Somebody listens to an invocation that the receiver runs, on the replica that says so.
 
     All chunks up to `position` have arrived there; None when nobody listens there any more.
@@ -37,7 +40,30 @@ class RemotePosition(Struct, tag="note_follower"):
     position: int | None
 
 
-Message = RemoteCancel | RemotePosition
+class RemoteInput(Struct, tag="input"):
+    """Hand an input to an invocation that the receiver runs, and tell `replica` what came of it.
+
+    It may be sent several times under the same name.
+    """
+
+    invocation_id: str
+    replica: str
+    name: str
+    delivery: Delivery
+
+
+class RemoteReceipt(Struct, tag="receipt"):
+    """What came of the input of that name.
+
+    `failure` tells why it was refused; `is_gone` that its invocation does not run here.
+    """
+
+    name: str
+    failure: Failure | None = None
+    is_gone: bool = False
+
+
+Message = RemoteCancel | RemotePosition | RemoteInput | RemoteReceipt
 _messages: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 
 

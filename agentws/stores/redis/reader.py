@@ -3,18 +3,30 @@
 import logging
 import sys
 from collections import Counter
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from agentws.stores.log import Log
+from agentws.stores.listing import MOST_SCANNED, Cursor, Page, Query
+from agentws.stores.log import Log, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.record_reply import RecordReply, Unreadable, extend, read_reply
+from agentws.stores.redis.record_reply import (
+    NOT_OURS,
+    RecordReply,
+    Unreadable,
+    extend,
+    read_reply,
+    read_snapshot,
+)
 from agentws.stores.redis.timings import Timings
 
 _logger: Final = logging.getLogger("agentws.store")
+
+LISTED: Final = 50
+"""How many invocations of a list are looked at at a time."""
 
 PAGE: Final = 16
 """How many entries of a stream are read at a time; a writer makes them 64 KiB long at most."""
@@ -68,12 +80,51 @@ class Reader:
             log.skip(last + 1)
         return log
 
+    async def list(self, query: Query) -> Page:
+        """Return a page of what an owner, or a session of his, has. Raises `Unavailable`."""
+        if query.session_id is None:
+            name = scripts.owner_name(query.owner)
+        else:
+            name = scripts.session_name(query.owner, query.session_id)
+        found: list[Snapshot] = []
+        place, looked_at = query.after, 0
+        while True:
+            rows, last, count = await self._list(scripts.list_key(name), place)
+            for snapshot in rows:
+                place = Cursor.of(snapshot.record)
+                if query.status in (None, snapshot.record.shown_status):
+                    found.append(snapshot)
+                    if len(found) == query.limit:
+                        return Page(found, place)
+            if count < LISTED:
+                return Page(found, None)
+            place = last
+            looked_at += count
+            if looked_at >= MOST_SCANNED:
+                return Page(found, place)
+
+    async def _list(
+        self, key: bytes, after: Cursor | None
+    ) -> tuple[Sequence[Snapshot], Cursor | None, int]:
+        """Return some of a list, the place of the last that was looked at, and how many were."""
+        newest = b"+inf" if after is None else repr(after.created_at).encode()
+        known = b"" if after is None else after.invocation_id.encode()
+        arguments = scripts.ROOT, newest, known, b"%d" % LISTED
+        try:
+            rows, last, score, count = await self._commands.run(scripts.LIST, (key,), arguments)
+        except ResponseError as error:
+            _logger.error("Redis refused to read %s: %s", key, error)
+            raise Unavailable from None
+        place = Cursor(float(score), last.decode()) if last else None
+        return list(_readable(rows)), place, int(count)
+
     async def _read(
         self, invocation_id: str, after: bytes, is_gone_too: bool
     ) -> RecordReply | None:
         keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
         arguments = (
             scripts.ROOT,
+            invocation_id.encode(),
             scripts.news_channel(invocation_id),
             after,
             b"%d" % PAGE,
@@ -98,3 +149,11 @@ class Reader:
             if not is_wrong_type(error):
                 raise Unavailable from None
         return None
+
+
+def _readable(rows: Sequence[tuple[bytes, Sequence[Any]]]) -> Iterator[Snapshot]:
+    for name, fields in rows:
+        try:
+            yield read_snapshot(name.decode(), fields)
+        except NOT_OURS as error:
+            _logger.error("What Redis holds of %r is not ours: %r", name, error)

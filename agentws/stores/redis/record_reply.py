@@ -8,12 +8,14 @@ import msgspec
 from msgspec import Raw
 
 from agentws.protocol.errors import lost
+from agentws.protocol.events import Awaiting, Event, read_event
 from agentws.protocol.records import Record
 from agentws.stores.log import Log, Outcome, Snapshot
 
 _logger: Final = logging.getLogger("agentws.store")
 
 _records: Final = msgspec.json.Decoder(Record)
+_questions: Final = msgspec.json.Decoder(tuple[Awaiting, ...])
 _chunk_lists: Final = msgspec.json.Decoder(list[Raw])
 
 
@@ -22,10 +24,10 @@ class Unreadable(Exception):
 
 
 class Entry(NamedTuple):
-    """Chunks that stand together in the stream; the first of them is number `first`."""
+    """What stands together in the stream, chunks or an event; the first is number `first`."""
 
     first: int
-    chunks: Sequence[bytes]
+    entries: Sequence[bytes]
 
 
 class RecordReply(NamedTuple):
@@ -49,31 +51,56 @@ def read_reply(invocation_id: str, reply: Sequence[Any], page: int) -> RecordRep
     if not reply:
         return None
     fields, entries, is_found_lost = reply
-    status, birth, replica, first, last, result, lost_at, _, _, *progress = fields
     try:
-        record = _records.decode(birth)
-        if record.invocation_id != invocation_id:
-            raise Unreadable
-        _note_end(record, status, result, lost_at)
-        record.progress = _json(progress[0]) if progress else None
-        snapshot = Snapshot(record, _number(first), _number(last))
+        snapshot = read_snapshot(invocation_id, fields)
         is_last = len(entries) < page
-        return RecordReply(
-            snapshot, replica.decode(), _read_entries(entries), is_last, is_found_lost == 1
-        )
-    except (msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
+        replica = fields[2].decode()
+        return RecordReply(snapshot, replica, _read_entries(entries), is_last, is_found_lost == 1)
+    except NOT_OURS as error:
         raise Unreadable from error
 
 
+def read_snapshot(invocation_id: str, fields: Sequence[Any]) -> Snapshot:
+    """Read the fields that `READ` and `LIST` return, with or without the last, the progress.
+
+    Raises `Unreadable`, and what a value raises that is none of ours.
+    """
+    status, birth, _, first, last, result, lost_at, _, _, awaiting, *progress = fields
+    record = _records.decode(birth)
+    if record.invocation_id != invocation_id:
+        raise Unreadable
+    _note_end(record, status, result, lost_at)
+    record.progress = _json(progress[0]) if progress else None
+    if awaiting is not None and not record.ended:
+        _json(awaiting)
+        record.awaiting = _questions.decode(awaiting)
+    return Snapshot(record, _number(first), _number(last))
+
+
+NOT_OURS: Final = (
+    Unreadable,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+"""What reading raises where somebody else has written under our keys."""
+
+
 def extend(log: Log, seen: RecordReply) -> None:
-    """Add to a log what a seen shows beyond it; what Redis no longer holds is skipped."""
+    """Add to a log what a reply shows beyond it; what Redis no longer holds is skipped."""
     if seen.snapshot.first > log.last + 1:
         log.skip(seen.snapshot.first)
-    for first, chunks in seen.entries:
+    for first, entries in seen.entries:
         if first > log.last + 1:
             log.skip(first)
-        for chunk in chunks[log.last + 1 - first :]:
-            log.append(chunk)
+        for entry in entries[log.last + 1 - first :]:
+            if isinstance(entry, Event):
+                log.append_event(read_event(entry))
+            else:
+                log.append(entry)
+    if seen.is_last:  # for what of them was skipped
+        log.record.awaiting = seen.snapshot.record.awaiting
 
 
 def is_json(text: bytes) -> bool:
@@ -122,7 +149,13 @@ def _read_entries(entries: Sequence[Any]) -> list[Entry]:
 
 
 def _read_entry(name: bytes, fields: dict[bytes, bytes]) -> Entry:
+    number = int(name.partition(b"-")[0])
+    if (data := fields.get(b"event")) is not None:
+        data.decode()
+        event = Event(data)
+        read_event(event)
+        return Entry(number, [event])
     data = fields[b"chunks"]
     data.decode()  # msgspec does not look into the strings of what it leaves raw
     chunks = [bytes(chunk) for chunk in _chunk_lists.decode(data)]
-    return Entry(int(name.partition(b"-")[0]) + 1 - len(chunks), chunks)
+    return Entry(number + 1 - len(chunks), chunks)

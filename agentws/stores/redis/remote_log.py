@@ -85,6 +85,7 @@ class RemoteLog:
             if self.log.last < last:  # the rest was removed by somebody else
                 self.log.skip(last + 1)
             at = record.finished_at or time.time()
+            self.log.record.seen_inputs = record.seen_inputs
             self.log.end(Outcome(record.status, record.result, record.error, at))
 
     def _miss(self) -> None:
@@ -120,10 +121,10 @@ class RemoteLogs:
             self._upkeep[invocation_id] = Upkeep(partial(self._run, invocation_id, remote_log))
         return remote_log.log
 
-    def cancel(self, invocation_id: str) -> None:
+    def cancel(self, invocation_id: str, superseded_by: str | None) -> None:
         """Ask the replica that runs an invocation to cancel it."""
         if (remote_log := self._remote_logs.get(invocation_id)) is not None:
-            remote_log.write(RemoteCancel(invocation_id))
+            remote_log.write(RemoteCancel(invocation_id, superseded_by))
 
     async def tend(self) -> None:
         """Look at all once more, and drop those that nobody listens to."""

@@ -10,22 +10,40 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from agentws.protocol.errors import InvocationError, already_exists, cancelled
+from agentws.protocol.errors import (
+    Cancelled,
+    InvocationError,
+    already_exists,
+    cancelled,
+    superseded,
+)
+from agentws.protocol.frames import IfSessionBusy
 from agentws.protocol.identifiers import new_id
+from agentws.protocol.inputs import Delivery
+from agentws.stores.listing import Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import FAILURES, Commands, Unheard, describe, running
+from agentws.stores.redis.deliveries import Deliveries
 from agentws.stores.redis.lease import Lease
-from agentws.stores.redis.pubsub import RemoteCancel, Subscriptions, read_message
+from agentws.stores.redis.pubsub import (
+    RemoteCancel,
+    RemoteInput,
+    RemotePosition,
+    RemoteReceipt,
+    Subscriptions,
+    read_message,
+)
 from agentws.stores.redis.reader import Reader
 from agentws.stores.redis.remote_log import RemoteLogs
 from agentws.stores.redis.timings import Timings
 from agentws.stores.redis.upkeep import Upkeep
 from agentws.stores.redis.writer import REMOTE_PATIENCE, Writer
-from agentws.stores.store import Settled, Stop, StoreError
+from agentws.stores.store import Runner, Settled, StoreError
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -72,6 +90,7 @@ class RedisStore:
         self._lease = Lease(self._commands, self._timings)
         self._subscriptions = Subscriptions(self._commands.pool, self._commands.fail)
         self._reader = Reader(self._commands, self._lease, self._timings)
+        self._deliveries = Deliveries(self._commands, self._timings)
         self._remote_logs = RemoteLogs(
             self._reader, self._commands, self._subscriptions, self._timings
         )
@@ -107,25 +126,44 @@ class RedisStore:
             Upkeep(partial(self._lease.watch, self._on_sleep)),
         ]
 
-    def claim(self, log: Log, stop: Stop, on_settled: Settled) -> None:
+    def claim(
+        self,
+        log: Log,
+        runner: Runner,
+        on_settled: Settled,
+        if_session_busy: IfSessionBusy = "parallel",
+    ) -> None:
         """See `Store.claim`."""
         if log.record.invocation_id in self._writers:  # it ended, and Redis does not know it yet
-            on_settled(already_exists())
+            on_settled(already_exists(), ())
             return
         self._claims += 1
         claim = f"{self._timings.replica}/{self._claims}".encode()
         parts = self._commands, self._lease, self._timings
-        writer = Writer(log, stop, claim, parts, self._on_released)
-        writer.take_id(partial(self._on_claim_settled, writer, on_settled))
+        writer = Writer(log, runner, claim, parts, self._on_released)
+        writer.take_id(partial(self._on_claim_settled, writer, on_settled), if_session_busy)
 
     def _on_claim_settled(
-        self, writer: Writer, on_settled: Settled, refusal: InvocationError | None
+        self,
+        writer: Writer,
+        on_settled: Settled,
+        refusal: InvocationError | None,
+        rivals: Sequence[str],
     ) -> None:
         if refusal is None:
             self._writers[writer.invocation_id] = writer
         elif isinstance(refusal, Unheard):
             self._lease.doubt(_release(writer.invocation_id, writer.claim))
-        on_settled(refusal)
+        on_settled(refusal, rivals)
+
+    def withdraw(self, log: Log, refusal: InvocationError) -> None:
+        """See `Store.withdraw`."""
+        log.refusal = refusal
+        writer = self._writers.get(log.record.invocation_id)
+        if writer is not None and writer.log is log:
+            writer.withdraw(Outcome("failed", error=refusal))
+        else:
+            log.refuse(refusal)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
         """See `Store.look_up`."""
@@ -141,7 +179,7 @@ class RedisStore:
         seen = await self._reader.look(invocation_id)
         if seen is None:
             return None
-        if seen.snapshot.record.status == "running":
+        if not seen.snapshot.record.ended:
             return self._remote_logs.get(seen)
         return await self._reader.lay_out(seen)
 
@@ -153,9 +191,27 @@ class RedisStore:
         else:
             log.end(outcome)
 
-    async def cancel(self, invocation_id: str) -> None:
+    async def list(self, query: Query) -> Page:
+        """See `Store.list`; what runs here is told as it is, not as Redis knows it."""
+        page = await self._reader.list(query)
+        found = [self._newest(snapshot) for snapshot in page.found]
+        wanted = [each for each in found if query.status in (None, each.record.shown_status)]
+        return Page(wanted, page.next)
+
+    def _newest(self, snapshot: Snapshot) -> Snapshot:
+        writer = self._writers.get(snapshot.record.invocation_id)
+        return snapshot if writer is None else writer.log.snapshot
+
+    async def cancel(self, invocation_id: str, reason: Cancelled) -> None:
         """See `Store.cancel`."""
-        self._remote_logs.cancel(invocation_id)
+        self._remote_logs.cancel(invocation_id, reason.superseded_by)
+
+    async def deliver(self, invocation_id: str, delivery: Delivery) -> bool:
+        """See `Store.deliver`."""
+        seen = await self._reader.look(invocation_id)
+        if seen is None or seen.snapshot.record.ended:
+            return False
+        return await self._deliveries.send(invocation_id, seen.replica, delivery)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -251,17 +307,24 @@ class RedisStore:
 
     def _on_message(self, data: bytes) -> None:
         """Do what another replica asks for."""
-        message = read_message(data)
-        writer = self._writers.get(message.invocation_id) if message is not None else None
-        if message is None or writer is None:
-            return
-        if isinstance(message, RemoteCancel):
-            writer.stop(cancelled())
-        else:
-            writer.note_follower(message.replica, message.position)
+        match read_message(data):
+            case RemoteInput() as message:
+                self._deliveries.on_input(message, self._take_input)
+            case RemoteReceipt() as receipt:
+                self._deliveries.on_receipt(receipt)
+            case RemoteCancel(invocation_id, superseded_by):
+                if (writer := self._writers.get(invocation_id)) is not None:
+                    by = superseded_by
+                    writer.runner.stop(cancelled() if by is None else superseded(by))
+            case RemotePosition(invocation_id, replica, position):
+                if (writer := self._writers.get(invocation_id)) is not None:
+                    writer.note_follower(replica, position)
+
+    def _take_input(self, message: RemoteInput) -> None:
+        self._writers[message.invocation_id].runner.deliver(message.delivery)
 
 
 def _release(invocation_id: str, claim: bytes) -> tuple[bytes, ...]:
     """Return the command that has Redis forget an invocation of ours."""
     keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
-    return running(scripts.RELEASE, keys, (claim,))
+    return running(scripts.RELEASE, keys, (claim, scripts.ROOT, invocation_id.encode()))

@@ -3,20 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Final
 
+from msgspec import Raw
 from redis.exceptions import ResponseError
 
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError, already_exists, lost
+from agentws.protocol.errors import InvocationError, SessionBusy, already_exists, lost
+from agentws.protocol.events import Awaiting, Event
+from agentws.protocol.frames import IfSessionBusy
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.timings import Timings
-from agentws.stores.store import Settled, Stop
+from agentws.stores.store import Runner, Settled
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -29,6 +32,14 @@ REPORT_PAUSE: Final = 0.1
 
 REMOTE_PATIENCE: Final = 5.0
 """Seconds without word from a replica after which nobody is thought to listen there."""
+
+
+CHUNKS: Final = b"chunks"
+EVENT: Final = b"event"
+"""The kinds of entries, as they are told apart in a stream."""
+
+_UNKNOWN: Final = (Awaiting("", 0, Raw(b"null")),)
+"""Not what any record awaits, so that it is written anew."""
 
 
 class RemoteFollower(Follower):
@@ -68,7 +79,7 @@ class Writer:
     def __init__(
         self,
         log: Log,
-        stop: Stop,
+        runner: Runner,
         claim: bytes,
         parts: tuple[Commands, Lease, Timings],
         on_released: Callable[["Writer"], None],
@@ -76,7 +87,7 @@ class Writer:
         """`claim` is unique; `on_released` is called when nothing is left to be written."""
         self.log = log
         self.claim = claim
-        self.stop = stop
+        self.runner = runner
         self._commands, self._lease, self._timings = parts
         self._on_released = on_released
         self._position = log.first - 1  # the number of the last chunk that Redis is known to have
@@ -91,12 +102,15 @@ class Writer:
         self._is_doubtful = False  # what Redis holds must be looked at, and written anew if need be
         self._remote_followers: dict[str, RemoteFollower] = {}
         invocation_id = log.record.invocation_id
+        self._id = invocation_id.encode()
         self._keys = (
             scripts.record_key(invocation_id),
             scripts.chunks_key(invocation_id),
             self._lease.key,
         )
         self._news = scripts.news_channel(invocation_id)
+        self._awaiting = log.record.awaiting  # the open questions that Redis is known to have
+        self._retention_ms = self._timings.retention_ms
 
     @property
     def invocation_id(self) -> str:
@@ -110,46 +124,57 @@ class Writer:
             self._outcome is not None and self._outcome.at + self._timings.retention < time.time()
         )
 
-    def take_id(self, on_settled: Settled) -> None:
+    def take_id(self, on_settled: Settled, if_session_busy: IfSessionBusy) -> None:
         """Claim the id. Where `on_settled` is told of `Unheard`, that may have been done or not."""
         session = self._lease.session
         try:
-            reply = self._send_claim()
+            reply = self._send_claim(if_session_busy)
         except Unavailable as error:
-            on_settled(error)
+            on_settled(error, ())
         else:
-            reply.add_done_callback(lambda done: self._on_taken(done, session, on_settled))
+            reply.add_done_callback(
+                lambda done: self._on_taken(done, session, on_settled, if_session_busy)
+            )
 
-    def _on_taken(self, done: "asyncio.Future[Any]", session: bytes, on_settled: Settled) -> None:
+    def _on_taken(
+        self,
+        done: "asyncio.Future[Any]",
+        session: bytes,
+        on_settled: Settled,
+        if_session_busy: IfSessionBusy,
+    ) -> None:
         match done.exception():
             case None if done.result() == [b"unleased"] and self._lease.session != session:
-                self.take_id(on_settled)
+                self.take_id(on_settled, if_session_busy)
             case None:
-                on_settled(self._refusal(done.result()))
+                on_settled(*self._settled(done.result()))
             case Unavailable() as error:
-                on_settled(error)
+                on_settled(error, ())
             case ResponseError() as error if is_wrong_type(error):  # something that is not ours
-                on_settled(already_exists())
+                on_settled(already_exists(), ())
             case error:
                 _logger.error("Redis refused to claim an id: %s", error)
-                on_settled(Unavailable())
+                on_settled(Unavailable(), ())
 
-    def _refusal(self, reply: list[bytes]) -> InvocationError | None:
-        """Return why the id was not taken, None where it was."""
-        match reply[0]:
-            case b"new" | b"claimed":
+    def _settled(self, reply: list[Any]) -> tuple[InvocationError | None, Sequence[str]]:
+        """Return why the id was not taken, None where it was, and what else runs in the session."""
+        match reply:
+            case [b"new" | b"claimed", _, rivals]:
                 self.log.on_news = self.go_on
                 self.go_on()
-                return None
-            case b"unleased":
+                return None, [rival.decode() for rival in rivals]
+            case [b"busy", running]:
+                return SessionBusy(running.decode()), ()
+            case [b"unleased"]:
                 self._lease.renew_now()
-                return Unavailable()
+                return Unavailable(), ()
             case _:
-                return already_exists()
+                return already_exists(), ()
 
     def put_off_expiry(self) -> None:
         """Keep the record in Redis for some more time. Raises `Unavailable`."""
-        self._commands.run(scripts.KEEP, self._keys[:2], (self.claim, self._timings.expiry_ms))
+        arguments = self.claim, self._timings.expiry_ms, scripts.ROOT, self._id
+        self._commands.run(scripts.KEEP, self._keys[:2], arguments)
 
     def verify(self) -> None:
         """Make sure that Redis holds the record and all that was written, and write it anew if not.
@@ -187,6 +212,11 @@ class Writer:
                 return
         self.wait_no_longer()
 
+    def withdraw(self, outcome: Outcome) -> None:
+        """End what will not run after all: its id is free as soon as that is written."""
+        self._retention_ms = b"0"
+        self.end(outcome)
+
     @property
     def is_ending(self) -> bool:
         """Whether there is an outcome, written or not."""
@@ -213,8 +243,15 @@ class Writer:
         if self._is_lost:
             return
         self._is_lost = True
-        self.stop(lost())
-        arguments = self.claim, self._news, self._timings.retention_ms, self._timings.linger_ms
+        self.runner.stop(lost())
+        arguments = (
+            self.claim,
+            self._news,
+            self._timings.retention_ms,
+            self._timings.linger_ms,
+            scripts.ROOT,
+            self._id,
+        )
         try:
             reply = self._commands.run(scripts.LOSE, self._keys[:2], arguments)
         except Unavailable:
@@ -232,6 +269,8 @@ class Writer:
         if self._is_released or self._is_lost:
             return False
         if self._is_doubtful or self._outcome is not None or self._position < self.log.last:
+            return True
+        if self._awaiting is not self.log.record.awaiting:
             return True
         return self._report_pause is None and self._has_progress
 
@@ -260,8 +299,8 @@ class Writer:
         except Unavailable:
             self._busy = False
 
-    def _send_claim(self) -> "asyncio.Future[Any]":
-        log = self.log
+    def _send_claim(self, if_session_busy: IfSessionBusy = "parallel") -> "asyncio.Future[Any]":
+        log, record = self.log, self.log.record
         return self._commands.run(
             scripts.CLAIM,
             self._keys,
@@ -273,15 +312,22 @@ class Writer:
                 self._birth,
                 b"%d" % log.first,
                 b"%d" % (log.first - 1),
+                scripts.ROOT,
+                self._id,
+                scripts.owner_name(record.owner),
+                scripts.session_name(record.owner, record.session_id),
+                repr(record.created_at).encode(),
+                if_session_busy.encode(),
+                b"%d" % self._lease.may_judge,
+                self._timings.lease_ms,
             ),
         )
 
     def _send_news(self) -> None:
         log = self.log
         after = max(self._position, log.first - 1)  # some may have been dropped unwritten
-        chunks = self._next_chunks(after)
-        last = after + len(chunks)
-        data = b"[%b]" % b",".join(chunks) if chunks else b""
+        kind, data, count = self._next_entries(after)
+        last = after + count
         final, result, first = b"", b"", log.first
         if is_final := self._outcome is not None and last == log.last:
             final, result = self._final_record()
@@ -295,10 +341,15 @@ class Writer:
             b"%d" % self._position,
             b"%d" % first,
             b"%d" % last,
+            kind,
             data,
             final,
             result,
-            self._timings.retention_ms,
+            self._retention_ms,
+            scripts.ROOT,
+            self._id,
+            self._timings.expiry_ms,
+            b"" if (awaiting := log.record.awaiting) is self._awaiting else encode(awaiting),
         )
         size = len(data) + len(result)
         progress = self._next_progress(is_final)
@@ -307,7 +358,7 @@ class Writer:
             size += len(progress)
         reply = self._commands.run(scripts.WRITE, self._keys, arguments, size)
         reply.add_done_callback(
-            lambda done: self._on_written(done, session, last, progress, is_final)
+            lambda done: self._on_written(done, session, last, awaiting, progress, is_final)
         )
 
     def _next_progress(self, is_final: bool) -> bytes | None:
@@ -320,15 +371,21 @@ class Writer:
             self._report_pause = self._commands.call_later(REPORT_PAUSE, self._end_report_pause)
         return self.log.record.progress
 
-    def _next_chunks(self, after: int) -> list[bytes]:
+    def _next_entries(self, after: int) -> tuple[bytes, bytes, int]:
+        """Return the kind of the next entries, what is to be written of them, and how many.
+
+        Chunks go together, an event goes by itself.
+        """
         chunks: list[bytes] = []
         size, most = 0, min(BATCH_BYTES, self._timings.replay_bytes // 2)
-        for chunk in self.log.slice(after, MOST_CHUNKS):
-            size += len(chunk)
-            if chunks and size > most:
+        for entry in self.log.slice(after, MOST_CHUNKS):
+            size += len(entry)
+            if chunks and (size > most or isinstance(entry, Event)):
                 break
-            chunks.append(chunk)
-        return chunks
+            if isinstance(entry, Event):
+                return EVENT, entry, 1
+            chunks.append(entry)
+        return CHUNKS, b"[%b]" % b",".join(chunks) if chunks else b"", len(chunks)
 
     def _final_record(self) -> tuple[bytes, bytes]:
         assert self._outcome is not None
@@ -336,18 +393,21 @@ class Writer:
         self._outcome.note(record)
         result, record.result = record.result or b"", None
         record.progress = None  # it has a field of its own, too
+        record.awaiting = ()
         return encode(record), result
 
     def _on_claimed(self, done: "asyncio.Future[Any]", session: bytes) -> None:
         self._busy = False
         match self._reply(done):
-            case [b"new"]:
+            case [b"new", *_]:
                 self._is_doubtful = False
                 self._reported = None
+                self._awaiting = ()
                 self._position = self.log.first - 1
-            case [b"claimed", last]:
+            case [b"claimed", last, _]:
                 self._is_doubtful = False
                 self._reported = None
+                self._awaiting = _UNKNOWN
                 self._position = min(self._position, int(last))
             case [b"unleased"] if session == self._lease.session:
                 self._lease.renew_now()
@@ -365,6 +425,7 @@ class Writer:
         done: "asyncio.Future[Any]",
         session: bytes,
         last: int,
+        awaiting: tuple[Awaiting, ...],
         progress: bytes | None,
         is_final: bool,
     ) -> None:
@@ -372,6 +433,7 @@ class Writer:
         match self._reply(done):
             case b"written":
                 self._position = max(self._position, last)
+                self._awaiting = awaiting
                 if progress is not None:
                     self._reported = progress
                 if is_final:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from agentws.agent.class_style import InvocationWebSocketHandler
 from agentws.agent.context import InvocationContext
+from agentws.agent.conversation import Draining
 from agentws.agent.own_task import is_destroyed, run_apart
 from agentws.invocations.caller import Caller
 from agentws.protocol.errors import InvocationError, shutting_down
@@ -40,6 +41,7 @@ class ClassHttp:
         self,
         agent: InvocationWebSocketHandler,
         telemetry: Telemetry,
+        draining: Draining,
         *,
         session_id: str,
         keep_alive: float,
@@ -50,14 +52,14 @@ class ClassHttp:
         """
         self._agent = agent
         self._telemetry = telemetry
+        self._draining = draining
         self._session_id = session_id
         self._keep_alive = keep_alive
         self._under_way: set[asyncio.Task[Any]] = set()
-        self._draining = False
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Let the agent answer an invoke. Raises `shutting_down` during a drain."""
-        if self._draining:
+        if self._draining.begun:
             raise shutting_down()
         request[INVOCATION_ID] = header_invocation_id(request) or new_id()
         caller, context = self._read(request, request[INVOCATION_ID])
@@ -85,13 +87,6 @@ class ClassHttp:
         """Let the agent answer with its document."""
         return await self._answer(request, self._agent.get_asyncapi, request)
 
-    def own_routes(self) -> list[web.RouteDef]:
-        """Return the routes that are answered here, as the agent has no method for them."""
-        return [
-            web.get("/invocations", self.listing),
-            web.post("/invocations/{id:[^/]+}/inputs", self.inputs),
-        ]
-
     async def listing(self, _request: web.Request) -> web.StreamResponse:
         """Raise `not_implemented`: what there is to list, only the agent knows."""
         raise InvocationError("not_implemented", "This agent's invocations are not listed")
@@ -102,8 +97,7 @@ class ClassHttp:
         raise InvocationError("not_implemented", "This agent's invocations take no inputs")
 
     async def drain(self, grace: float, patience: float) -> bool:
-        """Refuse new invokes, wait for what is under way, and tell whether all has ended."""
-        self._draining = True
+        """Wait for what is under way, and tell whether all has ended."""
         return not await drain_tasks(self._under_way, grace, patience)
 
     async def keep_alive(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -114,7 +108,7 @@ class ClassHttp:
     def _read(self, request: web.Request, invocation_id: str) -> tuple[Caller, InvocationContext]:
         caller = read_caller(request, "http", request[REQUEST_ID])
         session_id = http_session(request, self._session_id)
-        return caller, caller.context(invocation_id, session_id)
+        return caller, caller.context(invocation_id, session_id, self._draining)
 
     async def _observe(
         self,

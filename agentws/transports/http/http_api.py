@@ -1,21 +1,27 @@
 """HTTP over the invocation table: invoke, poll, attach, cancel (§6)."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, get_args
 
 from aiohttp import hdrs, web
+from msgspec import Raw
 
 from agentws import __version__
 from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
-from agentws.invocations.invocation import Invocation
-from agentws.invocations.table import InvocationTable
+from agentws.invocations.table import InvocationTable, may_exist
 from agentws.protocol.asyncapi import describe
+from agentws.protocol.decoding import frame_of
 from agentws.protocol.encoding import decode_payload
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import InvocationError, ReplayGap
+from agentws.protocol.events import Awaiting, Event
+from agentws.protocol.frames import IfSessionBusy, ListInvocations, OnDisconnect, SendInput
 from agentws.protocol.identifiers import IdSource
+from agentws.protocol.inputs import Delivery
 from agentws.stores.log import Log
 from agentws.stores.log_reader import LogReader
 from agentws.transports.http.answers import encoded_response, json_response
+from agentws.transports.http.begun_answers import BEGUN
 from agentws.transports.http.bodies import read_body
 from agentws.transports.http.sse import END_ID, EventStream
 from agentws.transports.http.wishes import (
@@ -25,12 +31,14 @@ from agentws.transports.http.wishes import (
     preferences,
     starting_after,
     wants_an_array,
+    wants_events,
 )
 from agentws.transports.request_fields import (
     INVOCATION_ID,
     REQUEST_ID,
     SESSION_ID,
-    header_invocation_id,
+    header_choice,
+    invoked_id,
     path_invocation_id,
     read_caller,
 )
@@ -64,23 +72,39 @@ class HttpApi:
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Run the agent on the body, and answer as the client wants it."""
         session_id = request[SESSION_ID] = http_session(request, self._session_id)
-        invocation_id = header_invocation_id(request)
+        invocation_id, may_attach = invoked_id(request)
         if invocation_id is not None:
             request[INVOCATION_ID] = invocation_id
+        on_disconnect = header_choice(request, "x-agent-on-disconnect", get_args(OnDisconnect))
+        busy = header_choice(request, "x-agent-if-session-busy", get_args(IfSessionBusy))
         in_background = _RESPOND_ASYNC in preferences(request)
         payload = decode_payload(await read_body(request, self._max_body_size))
         invocation_id = request[INVOCATION_ID] = invocation_id or self._new_id()
-        invocation = self._table.invoke(
-            payload,
-            read_caller(request, "http", request[REQUEST_ID]),
-            session_id=session_id,
-            invocation_id=invocation_id,
-            background=in_background,
-        )
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        try:
+            invocation = self._table.invoke(
+                payload,
+                caller,
+                session_id=session_id,
+                invocation_id=invocation_id,
+                background=in_background,
+                on_disconnect=on_disconnect,
+                if_session_busy=busy,
+                may_attach=may_attach,
+            )
+            # Whoever waits for its turn is followed already, so that it is not taken for deserted.
+            with LogReader(invocation.log) as reader:
+                await invocation.admitted()
+                if in_background:
+                    return _promise(invocation.log)
+                return await self._answer(request, reader)
+        except InvocationError as refusal:
+            if not may_attach or not may_exist(refusal):
+                raise
+            log = await self._table.attach_instead(invocation_id, caller, refusal)
         if in_background:
-            return await self._promise(invocation)
-        with LogReader(invocation.log) as reader:
-            await invocation.accepted()
+            return _promise(log)
+        with LogReader(log) as reader:
             return await self._answer(request, reader)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -95,8 +119,34 @@ class HttpApi:
         log = await self._table.attach(invocation_id, caller)
         if has_seen_the_end:
             return _rest(log)
-        with LogReader(log, after) as reader:
-            return await self._event_stream(reader).respond(request)
+        return await self._follow(request, log, after)
+
+    async def listing(self, request: web.Request) -> web.StreamResponse:
+        """Answer a page of the caller's invocations."""
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        wanted = ("session_id", "status", "limit", "after")
+        fields = {name: request.query[name] for name in wanted if request.query.get(name)}
+        query = frame_of(fields, ListInvocations, as_text=True)
+        listed = await self._table.list(
+            caller,
+            session_id=query.session_id,
+            status=query.status,
+            limit=query.limit,
+            after=query.after,
+        )
+        page = {"invocations": [Raw(record) for record in listed.records]}
+        return json_response(page if listed.next is None else {**page, "next": listed.next})
+
+    async def inputs(self, request: web.Request) -> web.StreamResponse:
+        """Say something to a running invocation."""
+        invocation_id = path_invocation_id(request)
+        caller = read_caller(request, "http", request[REQUEST_ID])
+        fields = decode_payload(await read_body(request, self._max_body_size))
+        if not isinstance(fields, dict):
+            raise InvocationError("invalid_request", "The body must be a JSON object")
+        said = frame_of({**fields, "invocation_id": invocation_id}, SendInput)
+        delivery = Delivery(said.payload, said.request_id, said.input_id, caller.user_id)
+        return encoded_response(await self._table.send_input(invocation_id, caller, delivery), 202)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Cancel an invocation."""
@@ -115,24 +165,51 @@ class HttpApi:
         """Answer the document that the agent registered, else the description of the socket."""
         return json_response(describe(__version__) if self._asyncapi is None else self._asyncapi)
 
-    async def _promise(self, invocation: Invocation) -> web.Response:
-        """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""
-        await invocation.accepted()
-        response = encoded_response(invocation.log.snapshot.describe(), 202)
-        response.headers[hdrs.LOCATION] = f"/invocations/{invocation.log.record.invocation_id}"
-        response.headers["Preference-Applied"] = _RESPOND_ASYNC
-        return response
-
     async def _answer(self, request: web.Request, reader: LogReader) -> web.StreamResponse:
+        wishes = accepted(request)
         if not reader.log.record.streams:
+            if wants_events(wishes):
+                return await self._event_stream(reader).respond(request)
             await _collect(reader)
             return encoded_response(reader.log.record.result or b"null")
-        if wants_an_array(accepted(request)):
+        if wants_an_array(wishes):
             return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
         return await self._event_stream(reader).respond(request)
 
-    def _event_stream(self, reader: LogReader) -> EventStream:
-        return EventStream(reader, keep_alive=self._keep_alive, send_timeout=self._send_timeout)
+    async def _follow(self, request: web.Request, log: Log, after: int) -> web.StreamResponse:
+        """Answer with the events after a number, and such questions as are open before it."""
+        questions = log.questions_before(after)
+        try:
+            with LogReader(log, after) as reader:
+                return await self._event_stream(reader, questions).respond(request)
+        except ReplayGap as gap:
+            if not questions or BEGUN in request:
+                raise
+            # Whoever is asked must learn of it (§5), though there is nothing to follow.
+            with LogReader(log, log.last) as reader:
+                return await self._event_stream(reader, questions, gap).respond(request)
+
+    def _event_stream(
+        self,
+        reader: LogReader,
+        questions: Sequence[Awaiting] = (),
+        gap: ReplayGap | None = None,
+    ) -> EventStream:
+        return EventStream(
+            reader,
+            questions,
+            gap,
+            keep_alive=self._keep_alive,
+            send_timeout=self._send_timeout,
+        )
+
+
+def _promise(log: Log) -> web.Response:
+    """Answer that the invocation runs, and where it can be polled (RFC 7240 §4.1)."""
+    response = encoded_response(log.snapshot.describe(), 202)
+    response.headers[hdrs.LOCATION] = f"/invocations/{log.record.invocation_id}"
+    response.headers["Preference-Applied"] = _RESPOND_ASYNC
+    return response
 
 
 async def _collect(reader: LogReader) -> list[bytes]:
@@ -140,7 +217,7 @@ async def _collect(reader: LogReader) -> list[bytes]:
     chunks: list[bytes] = []
     size = 0
     while not reader.finished:
-        taken = await reader.read()
+        taken = [entry for entry in await reader.read() if not isinstance(entry, Event)]
         chunks += taken
         size += sum(map(len, taken))
         if size > MOST_COLLECTED:

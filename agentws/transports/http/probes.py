@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from agentws.agent.conversation import Draining
 from agentws.stores.store import Store
 from agentws.transports.http.answers import json_response
 
@@ -14,21 +15,20 @@ PROBES: Final = frozenset({"/readiness", "/liveness"})
 class Health:
     """Whether new work is welcome here."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, draining: Draining) -> None:
         self._store = store
-        self.draining = False
-        """Whether the daemon is about to end."""
+        self._draining = draining
 
     @property
     def status(self) -> str:
         """`healthy`, or why not."""
-        if self.draining:
+        if self._draining.begun:
             return "draining"
         return "healthy" if self._store.available else "unavailable"
 
     async def part(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Have clients of a replica that drains use their connections no more (RFC 9112 §9.6)."""
-        if self.draining and response.status != 101:
+        if self._draining.begun and response.status != 101:
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided already
 

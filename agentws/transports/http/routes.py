@@ -14,6 +14,12 @@ class InvocationRoutes(Protocol):
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answer a poll."""
 
+    async def listing(self, request: web.Request) -> web.StreamResponse:
+        """Answer a page of the caller's invocations."""
+
+    async def inputs(self, request: web.Request) -> web.StreamResponse:
+        """Say something to a running invocation."""
+
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Cancel an invocation."""
 
@@ -32,6 +38,8 @@ def invocation_routes(api: InvocationRoutes) -> list[web.RouteDef]:
         web.get("/invocations_ws/docs/openapi.json", api.openapi),
         web.get("/invocations/docs/asyncapi.json", api.asyncapi),
         web.get("/invocations_ws/docs/asyncapi.json", api.asyncapi),
+        web.get("/invocations", api.listing),
         web.get("/invocations/{id:[^/]+}", api.get),
+        web.post("/invocations/{id:[^/]+}/inputs", api.inputs),
         web.post("/invocations/{id:[^/]+}/cancel", api.cancel),
     ]

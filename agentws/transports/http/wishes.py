@@ -45,6 +45,11 @@ def wants_an_array(accepted: Mapping[str, bool]) -> bool:
     return not accepted.get(EVENTS, not accepted.get("application/json"))
 
 
+def wants_events(accepted: Mapping[str, bool]) -> bool:
+    """Tell whether a single result should come as an event (§6): events are named, JSON is not."""
+    return accepted.get(EVENTS, False) and not accepted.get("application/json")
+
+
 def preferences(request: web.Request) -> Collection[str]:
     """Return what `Prefer` names, without values and parameters (RFC 7240 §2)."""
     values = ",".join(request.headers.getall("Prefer", ())).split(",")

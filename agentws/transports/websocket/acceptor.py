@@ -26,11 +26,13 @@ class Acceptor:
         self,
         registry: ConnectionRegistry,
         settings: WebSocketSettings,
-        *,
         session_id: str,
         subprotocols: Sequence[str],
     ) -> None:
-        """Accept what has a place in `registry`; `session_id` is the configuration's, or empty."""
+        """Accept what has a place in `registry`.
+
+        `session_id` is the configuration's, or empty; `subprotocols` are the agent's.
+        """
         self.settings = settings
         """What holds for the sockets that are accepted."""
         self._registry = registry
@@ -51,15 +53,22 @@ class Acceptor:
         return self._registry.place()
 
     async def accept(
-        self, request: web.Request, make: Callable[..., AnySocket], **options: Any
+        self,
+        request: web.Request,
+        make: Callable[..., AnySocket],
+        *,
+        otherwise: Sequence[str] = (),
+        **options: Any,
     ) -> tuple[AnySocket, Connection]:
         """Upgrade a request that was read and has a place; `make` makes the socket with `options`.
+
+        `otherwise` are the subprotocols that are spoken where the agent names none.
 
         Raises `web.HTTPBadRequest` for a malformed handshake, and what the network raises when the
         client is gone already.
         """
         ws = make(
-            protocols=choose_subprotocol(request, self._subprotocols),
+            protocols=choose_subprotocol(request, self._subprotocols or otherwise),
             autoclose=False,
             heartbeat=self.settings.heartbeat or None,
             compress=self.settings.compression,

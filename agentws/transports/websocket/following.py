@@ -1,22 +1,45 @@
 """The logs that a framed socket follows, turned into frames."""
 
+from collections.abc import Callable, Iterable
+
 from msgspec import UNSET, Raw
 
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, error_body
-from agentws.protocol.frames import ErrorFrame, Result, ServerFrame, StreamChunk, StreamEnd
+from agentws.protocol.events import Awaiting, Event, read_event
+from agentws.protocol.frames import (
+    ErrorFrame,
+    Result,
+    ServerFrame,
+    StreamChunk,
+    StreamEnd,
+    event_frame,
+    question_frame,
+)
+from agentws.protocol.records import Record
 from agentws.stores.log import Follower, Log
 from agentws.transports.websocket.frame_writer import BATCH_BYTES, FrameWriter
+
+OnRefusal = Callable[[InvocationError], None]
+"""Told why an invocation was not taken on after all."""
 
 
 class Following(Follower):
     """One invocation that the socket follows: a follower's place in a log."""
 
-    __slots__ = ("_action", "_all", "_left")
+    __slots__ = ("_action", "_all", "_left", "_on_refusal")
 
-    def __init__(self, all_: "Followings", log: Log, after: int, action: str) -> None:
+    def __init__(
+        self,
+        all_: "Followings",
+        log: Log,
+        after: int,
+        action: str,
+        on_refusal: OnRefusal | None,
+    ) -> None:
         self._all = all_
         self._action = action
+        self._on_refusal = on_refusal
         self._left = False
         super().__init__(log, after)
 
@@ -38,16 +61,21 @@ class Following(Follower):
             chunks = self.take(BATCH_BYTES)
         except InvocationError as gap:
             self._all.unfollow(self)
-            return [encode(self._error(gap, self._action))]
+            return [*_questions(record, record.awaiting), encode(self._error(gap, self._action))]
         frames = []
         for chunk in chunks:
             number += 1
-            frames.append(
-                encode(StreamChunk(record.invocation_id, record.session_id, number, Raw(chunk)))
-            )
+            ids = record.invocation_id, record.session_id
+            if isinstance(chunk, Event):
+                frames.append(encode(event_frame(read_event(chunk), *ids, number)))
+            else:
+                frames.append(encode(StreamChunk(*ids, number, Raw(chunk))))
         if self.finished:
             self._all.unfollow(self)
-            frames.append(encode(self._end()))
+            if self.log.refusal is not None and self._on_refusal is not None:
+                self._on_refusal(self.log.refusal)
+            else:
+                frames.append(encode(self._end()))
         return frames
 
     def leave(self) -> None:
@@ -82,13 +110,20 @@ class Followings:
         self._followed: dict[Following, None] = {}  # an empty set takes 216 bytes
         self._closed = False
 
-    def follow(self, log: Log, after: int, action: str) -> None:
-        """Send the chunks of a log numbered above `after`, and its end.
+    def follow(
+        self, log: Log, after: int, action: str, on_refusal: OnRefusal | None = None
+    ) -> None:
+        """Send the entries of a log numbered above `after`, and its end.
 
-        `action` is the client's that asked for it. Raises `ReplayGap`.
+        Questions that are open and not among these are sent first. `action` is the client's that
+        asked for it; `on_refusal` is told of a refusal in place of the client. Raises `ReplayGap`.
         """
-        if not self._closed:
-            self._followed[Following(self, log, after, action)] = None
+        if self._closed:
+            return
+        if log.record.awaiting:
+            for frame in _questions(log.record, log.questions_before(after)):
+                self.writer.post_encoded(frame)
+        self._followed[Following(self, log, after, action, on_refusal)] = None
 
     def follow_instead(self, log: Log, after: int, action: str) -> None:
         """Follow a log in place of earlier followings of the same invocation (§5).
@@ -101,6 +136,12 @@ class Followings:
         self.follow(log, after, action)
         for following in earlier:
             self.unfollow(following)
+
+    def leave(self, invocation_id: str) -> None:
+        """Follow an invocation no longer, if it was followed."""
+        for following in list(self._followed):
+            if following.invocation_id == invocation_id:
+                self.unfollow(following)
 
     def unfollow(self, following: Following) -> None:
         """Leave a log, at its end or before."""
@@ -119,3 +160,9 @@ class Followings:
         for following in self._followed:
             following.leave()
         self._followed.clear()
+
+
+def _questions(record: Record, awaiting: Iterable[Awaiting]) -> list[bytes]:
+    """Return the frames of open questions, for whoever is not sent their places in the log."""
+    ids = record.invocation_id, record.session_id
+    return [encode(question_frame(question, *ids)) for question in awaiting]

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Awaitable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -17,7 +18,7 @@ from opentelemetry.context import Context
 from agentws.config.settings import WebSocketSettings
 from agentws.invocations.caller import Caller
 from agentws.invocations.invocation import Invocation
-from agentws.invocations.table import InvocationTable
+from agentws.invocations.table import InvocationTable, may_exist
 from agentws.protocol.decoding import BadFrame, decode_frame
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, PlatformError, error_body
@@ -25,18 +26,24 @@ from agentws.protocol.frames import (
     Accepted,
     AttachInvocation,
     CancelInvocation,
+    DetachInvocation,
     ErrorFrame,
     Farewell,
     GetInvocation,
     GoingAway,
+    Invocations,
     Invoke,
+    ListInvocations,
     Ping,
     Pong,
     Result,
+    SendInput,
     ServerPing,
     ServerPong,
     action_of,
 )
+from agentws.protocol.inputs import Delivery
+from agentws.protocol.records import Record
 from agentws.stores.log import Log
 from agentws.telemetry.trace_context import message_trace
 from agentws.transports.websocket.acceptor import Acceptor
@@ -66,8 +73,17 @@ Where its client closes, the answers to what it asked before have to be ready wi
 _PING: Final = encode(ServerPing())
 _PONG: Final = encode(ServerPong())
 
-FollowUp = GetInvocation | CancelInvocation | AttachInvocation
+FollowUp = GetInvocation | CancelInvocation | AttachInvocation | SendInput | ListInvocations
 Asking = Invoke | FollowUp
+
+
+_ECHOED: Final = ("invocation_id", "session_id", "query_id")
+"""What an error tells back of the action that it refuses."""
+
+
+def _may_attach(frame: Invoke) -> bool:
+    """Tell whether the client will have an invocation that exists already."""
+    return frame.if_exists == "attach" and frame.invocation_id is not None
 
 
 class FramedSocket:
@@ -214,17 +230,20 @@ class FramedSocket:
         except BadFrame as bad:
             self._connection.metrics.error(bad.error.code)
             error = error_body(bad.error)
-            self._writer.post(ErrorFrame(error, bad.action, bad.invocation_id, bad.session_id))
+            ids = bad.invocation_id, bad.session_id, bad.query_id
+            self._writer.post(ErrorFrame(error, bad.action, *ids))
             return
         match frame:
             case Invoke():
                 self._invoke(frame)
-            case GetInvocation() | CancelInvocation() | AttachInvocation():
-                self._follow_up(frame)
             case Ping():
                 self._writer.post_encoded(_PONG)
             case Pong():
                 pass
+            case DetachInvocation():
+                self._followings.leave(frame.invocation_id)
+            case _:
+                self._follow_up(frame)
 
     def _invoke(self, frame: Invoke) -> None:
         """Start an invocation, and follow it unless it is for the background."""
@@ -238,15 +257,61 @@ class FramedSocket:
                 invocation_id=frame.invocation_id,
                 background=bool(frame.background),
                 on_disconnect=frame.on_disconnect,
+                if_session_busy=frame.if_session_busy,
+                may_attach=_may_attach(frame),
                 trace=self._trace(frame),
             )
         except InvocationError as error:
+            self._refuse_invoke(frame, error)
+            return
+        if not frame.background:
+            self._follow_own(frame, invocation)
+        if frame.background or frame.query_id is not None:
+            self._accept(frame, invocation)
+
+    def _follow_own(self, frame: Invoke, invocation: Invocation) -> None:
+        """Follow what the client has just started."""
+        on_refusal = None
+        if frame.query_id is not None or _may_attach(frame):  # else the log itself tells of it
+            on_refusal = partial(self._refuse_invoke, frame)
+        self._followings.follow(invocation.log, 0, "invoke", on_refusal)
+
+    def _accept(self, frame: Invoke, invocation: Invocation) -> None:
+        """Say that an invocation was taken on, before its first frame."""
+        if invocation.is_claimed and invocation.log.refusal is None:
+            self._post_accepted(frame, invocation.log.record)
+        else:
+            self._own(self._see_through(frame, self._accept_later(frame, invocation)))
+
+    async def _accept_later(self, frame: Invoke, invocation: Invocation) -> None:
+        """Wait for the claim, after which this goes on before the handler is called."""
+        try:
+            await invocation.accepted()
+        except InvocationError as error:
+            if frame.background:
+                self._refuse_invoke(frame, error)
+            return  # whoever follows is told by the log
+        self._post_accepted(frame, invocation.log.record)
+
+    def _post_accepted(self, frame: Invoke, record: Record) -> None:
+        ids = record.invocation_id, record.session_id
+        self._writer.post(Accepted(*ids, frame.query_id or UNSET))
+
+    def _refuse_invoke(self, frame: Invoke, error: InvocationError) -> None:
+        """Say that an invoke was refused, unless the client wants what is there already."""
+        if frame.invocation_id is None or not _may_attach(frame) or not may_exist(error):
             self._refuse(frame, error)
             return
-        if frame.background:
-            self._own(self._see_through(frame, self._accept(invocation)))
-        else:
-            self._followings.follow(invocation.log, 0, "invoke")
+        log = self._table.attach_instead(frame.invocation_id, self._caller, error)
+        self._own(self._see_through(frame, self._attach_instead(frame, log)))
+
+    async def _attach_instead(self, frame: Invoke, log: Awaitable[Log]) -> None:
+        """Answer an invoke with an invocation that exists, from its first chunk on (§5)."""
+        found = await log
+        if frame.background or frame.query_id is not None:
+            self._post_accepted(frame, found.record)
+        if not frame.background:
+            self._followings.follow_instead(found, 0, "invoke")
 
     # --- actions that take their time, each a task ---
 
@@ -266,6 +331,10 @@ class FramedSocket:
                 return self._answer(frame, self._table.cancel(*self._address(frame)))
             case AttachInvocation():
                 return self._attach(frame, self._table.attach(frame.invocation_id, self._caller))
+            case SendInput():
+                return self._answer(frame, self._send_input(frame))
+            case ListInvocations():
+                return self._list(frame)
 
     @property
     def _has_many_actions(self) -> bool:
@@ -289,11 +358,6 @@ class FramedSocket:
         except InvocationError as error:
             self._refuse(frame, error)
 
-    async def _accept(self, invocation: Invocation) -> None:
-        await invocation.accepted()
-        record = invocation.log.record
-        self._writer.post(Accepted(record.invocation_id, record.session_id))
-
     def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str, Caller, Context]:
         session_id = frame.session_id or self._connection.session_id
         return frame.invocation_id, session_id, self._caller, self._trace(frame)
@@ -305,25 +369,37 @@ class FramedSocket:
             return otherwise
         return message_trace(frame.traceparent, frame.tracestate, frame.baggage, otherwise)
 
+    def _send_input(self, frame: SendInput) -> Awaitable[bytes]:
+        user_id = self._caller.user_id
+        delivery = Delivery(frame.payload, frame.request_id, frame.input_id, user_id)
+        return self._table.send_input(frame.invocation_id, self._caller, delivery)
+
     async def _answer(
-        self, frame: GetInvocation | CancelInvocation, verb: Awaitable[bytes]
+        self, frame: GetInvocation | CancelInvocation | SendInput, verb: Awaitable[bytes]
     ) -> None:
-        self._writer.post(Result(frame.invocation_id, Raw(await verb), action=action_of(frame)))
+        action, query_id = action_of(frame), frame.query_id or UNSET
+        payload = Raw(await verb)
+        self._writer.post(Result(frame.invocation_id, payload, action=action, query_id=query_id))
+
+    async def _list(self, frame: ListInvocations) -> None:
+        listed = await self._table.list(
+            self._caller,
+            session_id=frame.session_id,
+            status=frame.status,
+            limit=frame.limit,
+            after=frame.after,
+        )
+        records = [Raw(record) for record in listed.records]
+        self._writer.post(Invocations(records, listed.next or UNSET, frame.query_id or UNSET))
 
     async def _attach(self, frame: AttachInvocation, log: Awaitable[Log]) -> None:
         after = frame.starting_after or 0
         self._followings.follow_instead(await log, after, action_of(frame))
 
     def _refuse(self, frame: Asking, error: InvocationError) -> None:
-        session_id = None if isinstance(frame, AttachInvocation) else frame.session_id
-        self._writer.post(
-            ErrorFrame(
-                error_body(error),
-                action_of(frame),
-                frame.invocation_id or UNSET,
-                session_id or UNSET,
-            )
-        )
+        """Say that an action was refused, with the ids that it carried."""
+        fields = {name: getattr(frame, name, None) or UNSET for name in _ECHOED}
+        self._writer.post(ErrorFrame(error_body(error), action_of(frame), **fields))
 
     # --- clocks (§8) ---
 
@@ -357,6 +433,7 @@ class FramedEndpoint:
             ws, connection = await self._acceptor.accept(
                 request,
                 Socket,
+                otherwise=(SUBPROTOCOL,),
                 autoping=False,  # pings are answered by the writer, at the pace of the peer
                 writer_limit=sys.maxsize,  # the writer waits, aiohttp need not
             )

@@ -10,6 +10,7 @@ from opentelemetry.context import Context as TraceContext
 from opentelemetry.context import attach
 
 from agentws.agent.context import InvocationContext
+from agentws.agent.conversation import Draining
 from agentws.agent.handlers import SocketHandler
 from agentws.agent.own_task import run_apart
 from agentws.protocol.frames import Farewell
@@ -102,9 +103,11 @@ def _tells_of_the_end(error: BaseException) -> bool:
 class RawEndpoint:
     """The route of the raw socket: accepts, and lets the agent's handler serve."""
 
-    def __init__(self, acceptor: Acceptor, handler: SocketHandler) -> None:
+    def __init__(self, acceptor: Acceptor, handler: SocketHandler, draining: Draining) -> None:
+        """Have `handler` serve, which is told of `draining`."""
         self._acceptor = acceptor
         self._handler = handler
+        self._draining = draining
         self._serving: dict[asyncio.Task[None], RawSocket] = {}
         self._rounds = Rounds[RawWebSocket](LISTEN_AFTER, lambda ws, _: ws.listen_unless_read())
 
@@ -115,7 +118,7 @@ class RawEndpoint:
         any upgrade.
         """
         caller = self._acceptor.read(request)
-        context = caller.context(new_id(), request[SESSION_ID])
+        context = caller.context(new_id(), request[SESSION_ID], self._draining)
         with self._acceptor.place() as place:
             most_unread = self._acceptor.settings.max_message_size
             ws, connection = await self._acceptor.accept(

@@ -1,0 +1,86 @@
+"""What an invoke handler says to its clients while it runs, and hears from them (§5)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+
+class Input(Struct, frozen=True):
+    """What a client said to a running invocation."""
+
+    payload: Any
+    input_id: str | None = None
+    """The sender's name for it, where it has one."""
+    user_id: str | None = None
+    """Who sent it, where that is known."""
+
+
+class Answer(Input, frozen=True):
+    """What a client answered to a question; `payload` is of the type that was asked for."""
+
+
+class Ask(Struct, frozen=True):
+    """A question as it is asked. `payload` and `schema` are JSON."""
+
+    payload: bytes
+    schema: bytes | None
+    convert: Callable[[Any], Any] | None
+    """Turns an answer into what was asked for. Raises `InvocationError` where it does not fit."""
+    timeout: float | None
+    """Seconds for which it is open, 0 for ever, None for the setting."""
+
+
+class Conversation(Protocol):
+    """What a context speaks through."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the invocation has ended, and there is nothing more to say."""
+
+    def report(self, progress: bytes) -> None:
+        """Put progress (JSON) where whoever polls finds it."""
+
+    async def receive(self) -> Input:
+        """Wait for the next input."""
+
+    async def ask(self, question: Ask) -> Answer:
+        """Ask the clients, and wait for the first answer."""
+
+
+class Ended:
+    """In place of a conversation that is over, so that a context that is kept keeps no more."""
+
+    ended = True
+
+    def report(self, progress: bytes) -> None:
+        """Drop it."""
+
+    async def receive(self) -> Input:
+        """Raise `RuntimeError`."""
+        raise RuntimeError("The invocation has ended: there is nobody to hear")
+
+    async def ask(self, question: Ask) -> Answer:  # noqa: ARG002 - the signature is given
+        """Raise `RuntimeError`."""
+        raise RuntimeError("The invocation has ended: there is nobody to ask")
+
+
+class Draining:
+    """Whether the daemon is about to end, for whoever wants to be done by then (§8)."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the drain has begun."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Begin it."""
+        self._begun.set()
+
+    async def wait(self) -> None:
+        """Wait for its beginning."""
+        await self._begun.wait()
