@@ -103,6 +103,15 @@ class Running(Address):
         super().__init__(server.port)
         self.server = server
 
+    @asynccontextmanager
+    async def draining(self) -> AsyncIterator["asyncio.Task[bool]"]:
+        """Drain the server during the body, and wait for the end."""
+        task = asyncio.create_task(self.server.drain())
+        await asyncio.sleep(0)  # it has begun
+        yield task
+        async with asyncio.timeout(2 * PATIENCE):
+            await task
+
 
 Serve = Callable[..., Awaitable[Running]]
 

@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 from tests.conftest import PATIENCE, Address
 
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 READ_SIZE = 1024**2
 
 

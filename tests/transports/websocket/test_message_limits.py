@@ -1,0 +1,67 @@
+"""What closes the framed socket: text that is no UTF-8, and messages that are too large."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.agents import agent_of, echo
+from tests.transports.websocket.conftest import MIB, assert_alive
+
+
+async def test_a_text_message_that_is_not_utf8_is_closed_with_1007(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with server.connect() as client:
+        await client.connection.send(b'{"action":"ping","x":"\xff"}', text=True)
+        assert await client.closed() == 1007
+
+
+async def test_a_message_of_5_mib_is_closed_with_1009(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with server.connect() as client, server.connect() as other:
+        sending = asyncio.create_task(client.send(action="invoke", payload="x" * 5 * MIB))
+        assert await client.closed() == 1009
+        await asyncio.wait({sending})
+        sending.exception()
+        await assert_alive(other)
+
+
+async def test_a_message_of_4_mib_is_answered(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with server.connect(max_size=None) as client:
+        message = '{"action":"invoke","payload":"%s"}'
+        padding = "x" * (4 * MIB - len(message % ""))
+        await client.connection.send(message % padding)
+        assert (await client.receive())["payload"] == padding
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("as_text", [True, False])
+async def test_the_limit_of_a_message_is_exact(serve: Serve, parts: int, as_text: bool) -> None:
+    server = await serve(agent_of(echo), websocket={"max_message_size": 1000})
+
+    def message(size: int) -> list[bytes]:
+        whole = b'{"action":"invoke","payload":"%b"}'
+        whole %= b"x" * (size - len(whole) + 2)
+        assert len(whole) == size
+        step = size // parts
+        return [whole[index * step : (index + 1) * step] for index in range(parts - 1)] + [
+            whole[(parts - 1) * step :]
+        ]
+
+    async with server.connect() as client:
+        for size in (999, 1000):
+            await client.connection.send(message(size), text=as_text)
+            assert (await client.receive())["type"] == "result"
+        await client.connection.send(message(1001), text=as_text)
+        assert await client.closed() == 1009
+
+
+async def test_the_limit_counts_bytes_not_characters(serve: Serve) -> None:
+    server = await serve(agent_of(echo), websocket={"max_message_size": 1000})
+    async with server.connect() as client:
+        message = json.dumps({"action": "invoke", "payload": "é" * 600}, ensure_ascii=False)
+        assert len(message) < 1000 < len(message.encode())
+        await client.connection.send(message)
+        assert await client.closed() == 1009
