@@ -26,6 +26,7 @@ from agentws.protocol.frames import (
     StreamChunk,
     StreamEnd,
 )
+from tests.protocol.conftest import ACTIONS
 from tests.support.processes import ROOT
 
 PUBLISHED = ROOT / "tests" / "data" / "asyncapi-3.0.0.json"
@@ -132,17 +133,7 @@ def test_it_tells_where_the_socket_is_and_which_version_speaks(document: Json) -
 @pytest.mark.parametrize(
     ("operation", "names"),
     [
-        (
-            "receive",
-            {
-                "invoke",
-                "get_invocation",
-                "cancel_invocation",
-                "attach_invocation",
-                "ping",
-                "pong",
-            },
-        ),
+        ("receive", set(ACTIONS)),
         (
             "send",
             {

@@ -24,8 +24,6 @@ from tests.transports.websocket.conftest import (
 )
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
 PARENT = "00f067aa0ba902b7"
 
 
