@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agentws.protocol.errors import InvocationError
 from agentws.protocol.records import Record
@@ -16,6 +17,11 @@ from agentws.stores.store import Store
 
 PATIENCE = 5.0
 """Seconds after which something that a test waits for is missing."""
+
+MUCH = 1024**2
+"""More bytes than a test says."""
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 OpenStore = Callable[..., Awaitable[Store]]
 
@@ -84,7 +90,7 @@ async def claim(store: Store, log: Log) -> list[InvocationError]:
 
 async def finish(store: Store, log: Log, result: bytes | None = None) -> None:
     """Let an invocation end well, and wait until that is told."""
-    await end(store, log, Outcome("completed", result))
+    await end(store, log, completed(result))
 
 
 async def end(store: Store, log: Log, outcome: Outcome) -> None:
@@ -113,6 +119,55 @@ async def gone(store: Store, invocation_id: str = "i") -> None:
     async with asyncio.timeout(PATIENCE):
         while await store.look_up(invocation_id) is not None:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
+
+
+def completed(result: bytes | None = None) -> Outcome:
+    """Return how an invocation ends well."""
+    return Outcome("completed", result)
+
+
+def failed() -> Outcome:
+    """Return how an invocation fails."""
+    return Outcome("failed", error=InvocationError("quota", "No more", 429))
+
+
+async def others() -> None:
+    """Let other tasks go on as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Listener(Follower):
+    """Remembers what it was told, and takes when the test says so."""
+
+    def __init__(self, log: Log, after: int = 0) -> None:
+        self.chunks: list[bytes] = []
+        self._news = asyncio.Event()
+        super().__init__(log, after)
+
+    def wake(self) -> None:
+        """See `Follower.wake`."""
+        assert not self._news.is_set(), "it was woken again before it took"
+        self._news.set()
+
+    def is_woken(self) -> bool:
+        """Whether there is news that it has not taken."""
+        return self._news.is_set()
+
+    def take(self, max_bytes: int = MUCH) -> list[bytes]:
+        """Take, and remember."""
+        self._news.clear()
+        chunks = list(super().take(max_bytes))
+        self.chunks += chunks
+        return chunks
+
+    async def take_all(self, max_bytes: int = MUCH) -> list[bytes]:
+        """Take whenever there is news, until the end; give way to others after each time."""
+        while not self.finished:
+            await self._news.wait()
+            self.take(max_bytes)
+            await asyncio.sleep(0)
+        return self.chunks
 
 
 class Reader(Follower):
