@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from agentws import Agent, InvocationContext
-from agentws.transports.http import http_api
+from agentws.transports.http import bodies, http_api
 from agentws.transports.websocket.framed_ws import MOST_WAITING_ACTIONS
 from tests.conftest import Address, LogLines, Serve
 from tests.support.attackers import ATTACKS, MANY
@@ -143,7 +143,7 @@ async def test_a_handshake_that_is_never_finished_is_dropped(serve: Serve) -> No
 async def test_a_body_that_does_not_come_is_not_waited_for(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_api, "BODY_TIME", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIME", 0.2)
     server = await serve(agent_of(echo))
     async with HttpPeer.connect(server) as peer:
         peer.request("POST /invocations", "Content-Length: 100", body=b"[")

@@ -71,7 +71,7 @@ def test_version(agentws: Run) -> None:
 def test_help_imports_nothing_slow(run: Run) -> None:
     program = """if True:
         import json, sys
-        from agentws.cli import main
+        from agentws.cli.main import main
         main(["serve", "--help"], standalone_mode=False)
         print(json.dumps(list(sys.modules)))
     """
