@@ -17,7 +17,12 @@ from agentws.config.settings import Settings
 from agentws.daemon.server import Server
 from tests.support.redis_server import RedisServer, running_redis
 
-pytest_plugins = ["tests.support.primary", "tests.support.processes", "tests.support.replicas"]
+pytest_plugins = [
+    "tests.support.http_client",
+    "tests.support.primary",
+    "tests.support.processes",
+    "tests.support.replicas",
+]
 
 # Tests find the same each time; what chance finds is the soak's (`--hypothesis-profile=soak`).
 hypothesis.settings.register_profile("test", derandomize=True, deadline=None)
