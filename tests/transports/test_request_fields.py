@@ -1,25 +1,26 @@
-"""Who calls: what is read of a request or handshake."""
+"""What is read of a request or handshake: who calls, and the identifiers it brings."""
 
 import uuid
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from opentelemetry import baggage
-from opentelemetry.context import Context
-from opentelemetry.trace import get_current_span
 
-from agentws.agent.context import InvocationContext
 from agentws.invocations.caller import Caller
-from agentws.telemetry.trace_context import NO_TRACE, message_trace, read_trace
-from agentws.transports.request_fields import read_caller, request_id
+from agentws.protocol.errors import InvocationError
+from agentws.transports.request_fields import (
+    INVOCATION_ID,
+    REQUEST_ID,
+    header_invocation_id,
+    name_request,
+    path_invocation_id,
+    read_caller,
+    request_id,
+)
+from tests.support.requests import a_request
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
-
-
-def is_new(value: str) -> bool:
-    return str(uuid.UUID(value, version=4)) == value
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,11 @@ def is_new(value: str) -> bool:
     ],
 )
 def test_the_id_of_a_request(headers: dict[str, str], expected: str) -> None:
-    assert request_id(make_mocked_request("GET", "/", headers)) == expected
+    assert request_id(a_request(headers=headers)) == expected
+
+
+def is_new(value: str) -> bool:
+    return str(uuid.UUID(value, version=4)) == value
 
 
 @pytest.mark.parametrize(
@@ -50,11 +55,17 @@ def test_the_id_of_a_request(headers: dict[str, str], expected: str) -> None:
     ],
 )
 def test_a_request_without_a_good_id_gets_a_new_one(headers: dict[str, str]) -> None:
-    request = make_mocked_request("GET", "/", headers)
+    request = a_request(headers=headers)
     first, second = request_id(request), request_id(request)
     assert is_new(first)
     assert is_new(second)
     assert first != second
+
+
+def test_a_request_is_named() -> None:
+    request = a_request(headers={"x-request-id": "mine"})
+    name_request(request)
+    assert request[REQUEST_ID] == "mine"
 
 
 def test_a_caller_that_says_everything() -> None:
@@ -85,23 +96,9 @@ def test_a_caller_that_says_everything() -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"x-agent-user-id": "", "x-agent-foundry-call-id": ""}])
 def test_a_caller_that_says_nothing_is_nobody(headers: dict[str, str]) -> None:
-    caller = read_caller(make_mocked_request("GET", "/", headers), "websocket", "r")
+    caller = read_caller(a_request(headers=headers), "websocket", "r")
     assert caller == Caller(transport="websocket", request_id="r")
     assert caller.owner is None
-
-
-def test_a_handler_knows_what_the_caller_said() -> None:
-    caller = Caller("http", "r", "alice", "call", {"x-client-a": "1"}, {"b": "2"}, 3, 4)
-    assert caller.context("i", "s") == InvocationContext(
-        invocation_id="i",
-        session_id="s",
-        transport="http",
-        client_headers={"x-client-a": "1"},
-        query={"b": "2"},
-        user_id="alice",
-        call_id="call",
-        request_id="r",
-    )
 
 
 @pytest.mark.parametrize("path", ["/", "/?a=b"])
@@ -115,57 +112,41 @@ def test_a_handler_cannot_change_what_the_caller_said(path: str, headers: dict[s
             said["x-client-a"] = "other"
 
 
-def test_callers_do_not_share_what_they_run() -> None:
-    first, second = (Caller("websocket", "r") for _ in range(2))
-    first.running += 1
-    assert (first.running, second.running) == (1, 0)
-
-
-def trace_of(context: Context) -> str | None:
-    span = get_current_span(context).get_span_context()
-    return f"{span.trace_id:032x}" if span.is_valid else None
-
-
-def test_a_callers_trace_and_baggage_are_read() -> None:
-    headers = {"Traceparent": TRACEPARENT, "baggage": "a=1,b=two"}
-    caller = read_caller(make_mocked_request("GET", "/", headers), "http", "r")
-    assert trace_of(caller.trace) == TRACE
-    assert baggage.get_all(caller.trace) == {"a": "1", "b": "two"}
+# --- the invocation ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "expected"),
     [
-        {},
-        {"traceparent": ""},
-        {"traceparent": "00-nonsense"},
-        {"tracestate": "a=b"},
-        {"baggage": "nonsense"},
-        {"baggage": f"a={'b' * 9000}"},
-        {"baggage": "a=\udcff"},
+        ({}, None),
+        ({"x-agent-invocation-id": ""}, None),
+        ({"X-Agent-Invocation-Id": "a.b:c-d_E9"}, "a.b:c-d_E9"),
     ],
 )
-def test_a_malformed_trace_is_none(headers: dict[str, str]) -> None:
-    assert read_trace(headers) is NO_TRACE
+def test_an_invocation_id_in_the_headers(headers: dict[str, str], expected: str | None) -> None:
+    assert header_invocation_id(a_request(headers=headers)) == expected
 
 
-@pytest.mark.parametrize(
-    ("own", "replaces"),
-    [
-        ((None, None, None), False),
-        ((f"00-{'1' * 32}-{'2' * 16}-01", None, None), True),
-        ((None, "a=b", None), True),
-        ((None, None, "a=b"), True),
-        (("nonsense", "", "nonsense"), False),
-        (("nonsense", None, "a=b"), True),
-    ],
-)
-def test_a_message_replaces_all_of_its_sockets_trace_or_nothing(
-    own: tuple[str | None, str | None, str | None], replaces: bool
-) -> None:
-    of_socket = read_trace({"traceparent": TRACEPARENT, "baggage": "of=socket"})
-    found = message_trace(*own, of_socket)
-    assert (found is not of_socket) == replaces
-    if replaces:
-        assert trace_of(found) != TRACE
-        assert baggage.get_baggage("of", found) is None
+BAD_IDS = ["a b", "..", "a" * 257, "é", "a\n"]
+
+
+@pytest.mark.parametrize("value", BAD_IDS)
+def test_a_bad_invocation_id_in_the_headers_is_refused(value: str) -> None:
+    with pytest.raises(InvocationError, match="x-agent-invocation-id must be") as caught:
+        header_invocation_id(a_request(headers={"x-agent-invocation-id": value}))
+    assert caught.value.code == "invalid_request"
+
+
+def test_an_invocation_id_in_the_path_is_noted_for_the_answer() -> None:
+    request = a_request(invocation_id="a:b")
+    assert path_invocation_id(request) == "a:b"
+    assert request[INVOCATION_ID] == "a:b"
+
+
+@pytest.mark.parametrize("value", BAD_IDS)
+def test_a_bad_invocation_id_in_the_path_is_refused_and_not_noted(value: str) -> None:
+    request = a_request(invocation_id=value)
+    with pytest.raises(InvocationError, match="id in the path must be") as caught:
+        path_invocation_id(request)
+    assert caught.value.code == "invalid_request"
+    assert INVOCATION_ID not in request
