@@ -65,6 +65,11 @@ class Peer:
                 if end.getpeername() == self.writer.get_extra_info("sockname"):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
+    async def rest(self) -> bytes:
+        """Return whatever comes until the server has ended the connection."""
+        async with asyncio.timeout(2 * PATIENCE):
+            return await self.reader.read()
+
     async def dropped(self) -> None:
         """Read on until the server has ended the connection, in whatever way."""
         self.read_again()
