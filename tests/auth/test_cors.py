@@ -1,10 +1,10 @@
 """Pages of other origins."""
 
-import aiohttp
 import pytest
 
 from agentws import Agent, InvocationContext
-from tests.conftest import Serve
+from tests.conftest import Running, Serve
+from tests.support.http_client import Session
 from tests.support.peers import HttpPeer
 
 OURS = "https://app.example"
@@ -23,15 +23,24 @@ def counting() -> Agent:
     return agent
 
 
-async def test_it_is_off_by_default(serve: Serve) -> None:
+def wishing(origin: str) -> dict[str, str]:
+    """Return the headers with which a browser asks whether a page may post."""
+    return {"Origin": origin, "Access-Control-Request-Method": "POST"}
+
+
+async def assert_refused(session: Session, server: Running, origin: str) -> None:
+    """Check that a page may not post, and may not read why."""
+    url, page = f"{server.http}/invocations", {"Origin": origin}
+    async with session.post(url, json=1, headers=page) as answer:
+        assert answer.status == 403
+        assert ALLOW not in answer.headers
+
+
+async def test_it_is_off_by_default(serve: Serve, session: Session) -> None:
     server = await serve(counting())
-    async with aiohttp.ClientSession(server.http) as session:
-        async with session.post("/invocations", json=1, headers={"Origin": OURS}) as answer:
-            assert answer.status == 403
-            assert ALLOW not in answer.headers
-        wish = {"Origin": OURS, "Access-Control-Request-Method": "POST"}
-        async with session.options("/invocations", headers=wish) as answer:
-            assert answer.status == 405
+    await assert_refused(session, server, OURS)
+    async with session.options(f"{server.http}/invocations", headers=wishing(OURS)) as answer:
+        assert answer.status == 405
 
 
 EITHER = pytest.mark.parametrize("setting", ["auth.allowed_origins", "http.cors_origins"])
@@ -49,36 +58,32 @@ def allowing(setting: str, *origins: str) -> dict[str, dict[str, tuple[str, ...]
     [(OURS, OURS), ("https://*.example", OURS), ("*", OURS), ("*", "null")],
 )
 async def test_an_origin_that_is_allowed_is_allowed_whole(
-    serve: Serve, setting: str, allowed: str, origin: str
+    serve: Serve, session: Session, setting: str, allowed: str, origin: str
 ) -> None:
     server = await serve(counting(), **allowing(setting, "https://first.example", allowed))
     page = {"Origin": origin}
-    wish = {**page, "Access-Control-Request-Method": "POST"}
-    async with aiohttp.ClientSession(server.http) as session:
-        for path in ("/invocations", "/invocations/"):
-            async with session.options(path, headers=wish) as answer:
-                assert (answer.status, answer.headers[ALLOW]) == (200, origin)
-            async with session.post(path, json=1, headers=page) as answer:
-                assert (answer.status, answer.headers[ALLOW]) == (200, origin)
-                assert b"stream_end" in await answer.read()
-        for path, status in (("/nowhere", 404), ("/invocations", 405), ("/invocations_ws/ws", 426)):
-            async with session.get(path, headers=page) as answer:
-                assert (answer.status, answer.headers[ALLOW]) == (status, origin)
+    for path in ("/invocations", "/invocations/"):
+        async with session.options(server.http + path, headers=wishing(origin)) as answer:
+            assert (answer.status, answer.headers[ALLOW]) == (200, origin)
+        async with session.post(server.http + path, json=1, headers=page) as answer:
+            assert (answer.status, answer.headers[ALLOW]) == (200, origin)
+            assert b"stream_end" in await answer.read()
+    for path, status in (("/nowhere", 404), ("/invocations", 405), ("/invocations_ws/ws", 426)):
+        async with session.get(server.http + path, headers=page) as answer:
+            assert (answer.status, answer.headers[ALLOW]) == (status, origin)
     async with server.connect(headers=page) as client:
         assert (await client.ask(action="ping"))["type"] == "pong"
 
 
 @EITHER
-async def test_an_origin_that_is_not_allowed_is_refused_whole(serve: Serve, setting: str) -> None:
+async def test_an_origin_that_is_not_allowed_is_refused_whole(
+    serve: Serve, session: Session, setting: str
+) -> None:
     server = await serve(counting(), **allowing(setting, "https://*.app.example"))
-    page = {"Origin": OURS}
-    async with aiohttp.ClientSession(server.http) as session:
-        async with session.post("/invocations", json=1, headers=page) as answer:
-            assert answer.status == 403
-            assert ALLOW not in answer.headers
-        async with session.get("/readiness", headers=page) as answer:
-            assert answer.status == 200  # probes are for anybody; a page of elsewhere reads nothing
-            assert ALLOW not in answer.headers
+    await assert_refused(session, server, OURS)
+    async with session.get(f"{server.http}/readiness", headers={"Origin": OURS}) as answer:
+        assert answer.status == 200  # probes are for anybody; a page of elsewhere reads nothing
+        assert ALLOW not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ async def test_an_origin_that_is_not_allowed_is_refused_whole(serve: Serve, sett
 )
 async def test_odd_bytes_of_a_preflight_are_refused(serve: Serve, name: str, status: int) -> None:
     server = await serve(counting(), http={"cors_origins": ("*",)})
-    headers = {"Origin": OURS, "Access-Control-Request-Method": "POST", name: "\xff"}
+    headers = {**wishing(OURS), name: "\xff"}
     async with HttpPeer.connect(server) as peer:
         peer.request("OPTIONS /invocations", *(": ".join(item) for item in headers.items()))
         answered, _, body = await peer.answer()
@@ -101,17 +106,11 @@ async def test_odd_bytes_of_a_preflight_are_refused(serve: Serve, name: str, sta
 
 
 @EITHER
-async def test_a_preflight_is_answered(serve: Serve, setting: str) -> None:
+async def test_a_preflight_is_answered(serve: Serve, session: Session, setting: str) -> None:
     server = await serve(counting(), **allowing(setting, OURS))
-    wish = {
-        "Origin": OURS,
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type, x-agent-invocation-id",
-    }
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.options("/invocations", headers=wish) as answer,
-    ):
+    wanted = "content-type, x-agent-invocation-id"
+    wish = {**wishing(OURS), "Access-Control-Request-Headers": wanted}
+    async with session.options(f"{server.http}/invocations", headers=wish) as answer:
         assert answer.status == 200
         assert answer.headers[ALLOW] == OURS
         assert answer.headers["Access-Control-Allow-Methods"] == "POST"
@@ -129,13 +128,11 @@ async def test_a_preflight_is_answered(serve: Serve, setting: str) -> None:
     ],
 )
 async def test_answers_and_errors_may_be_read_by_pages_of_the_origin(
-    serve: Serve, method: str, path: str, status: int
+    serve: Serve, session: Session, method: str, path: str, status: int
 ) -> None:
     server = await serve(counting(), http={"cors_origins": (OURS,)})
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.request(method, path, data=b"2", headers={"Origin": OURS}) as answer,
-    ):
+    page = {"Origin": OURS}
+    async with session.request(method, server.http + path, data=b"2", headers=page) as answer:
         assert answer.status == status
         assert answer.headers[ALLOW] == OURS
         exposed = answer.headers["Access-Control-Expose-Headers"].lower().split(",")
@@ -143,13 +140,9 @@ async def test_answers_and_errors_may_be_read_by_pages_of_the_origin(
         assert await answer.read()
 
 
-async def test_a_foreign_origin_is_told_nothing(serve: Serve) -> None:
+async def test_a_foreign_origin_is_told_nothing(serve: Serve, session: Session) -> None:
     server = await serve(counting(), http={"cors_origins": (OURS,)})
-    async with aiohttp.ClientSession(server.http) as session:
-        async with session.post("/invocations", json=1, headers={"Origin": FOREIGN}) as answer:
-            assert answer.status == 403
-            assert ALLOW not in answer.headers
-        wish = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
-        async with session.options("/invocations", headers=wish) as answer:
-            assert answer.status == 403
-            assert (await answer.json())["error"]["code"] == "forbidden"
+    await assert_refused(session, server, FOREIGN)
+    async with session.options(f"{server.http}/invocations", headers=wishing(FOREIGN)) as answer:
+        assert answer.status == 403
+        assert (await answer.json())["error"]["code"] == "forbidden"

@@ -96,6 +96,11 @@ async def refusal(answer: aiohttp.ClientResponse, status: int, code: str) -> dic
     return error
 
 
+def methods_of(answer: aiohttp.ClientResponse) -> set[str]:
+    """Return the methods that a 405 says are allowed."""
+    return {name.strip() for name in answer.headers["Allow"].split(",")}
+
+
 async def record_of(
     server: Running,
     session: Session,

@@ -15,6 +15,14 @@ from tests.conftest import PATIENCE, Address
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 READ_SIZE = 1024**2
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+"""The headers of a handshake (RFC 6455 §4.1)."""
+
 
 class Peer:
     """One TCP connection to a server."""
@@ -43,6 +51,11 @@ class Peer:
 
     async def greet(self) -> None:
         """Say nothing before the test does."""
+
+    def request(self, line: str, *headers: str, body: bytes = b"") -> None:
+        """Write a request, whose headers say what its body needs."""
+        head = "\r\n".join([f"{line} HTTP/1.1", "Host: test", *headers, "", ""])
+        self.writer.write(head.encode("latin-1") + body)
 
     def stop_reading(self) -> None:
         """Leave what arrives from now on to the network."""
@@ -82,11 +95,6 @@ class Peer:
 class HttpPeer(Peer):
     """A client that writes requests and reads answers."""
 
-    def request(self, line: str, *headers: str, body: bytes = b"") -> None:
-        """Write a request, whose headers say what its body needs."""
-        head = "\r\n".join([f"{line} HTTP/1.1", "Host: test", *headers, "", ""])
-        self.writer.write(head.encode("latin-1") + body)
-
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and body of an answer with a length."""
         async with asyncio.timeout(PATIENCE):
@@ -104,11 +112,7 @@ class FramedPeer(Peer):
 
     async def greet(self) -> None:
         """Complete the handshake."""
-        self.writer.write(
-            f"GET {self.PATH} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n".encode()
-            + b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
+        self.request(f"GET {self.PATH}", *(": ".join(header) for header in HANDSHAKE.items()))
         assert (await self.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
 
     def send(self, opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> None:
