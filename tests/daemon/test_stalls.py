@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 from agentws.daemon import stalls
 from agentws.daemon.stalls import BEAT, LONGEST_PAUSE, StallWatch
 from tests.conftest import LogLines
+from tests.daemon.conftest import ECHO
+from tests.support.processes import Start
 
 LONG = LONGEST_PAUSE + 3 * BEAT
 
@@ -81,3 +84,35 @@ async def test_it_leaves_nothing_behind(log_lines: LogLines) -> None:
     sleep()
     await asyncio.to_thread(thread.join)
     assert not log_lines.records
+
+
+# --- in a process -----------------------------------------------------------------------------
+
+
+async def test_a_handler_that_blocks_the_loop_is_told(launch: Start) -> None:
+    source = """\
+    @agent.invoke_handler
+    async def invoke(payload, context):
+        time.sleep(1.5)
+        return payload
+    """
+    daemon = await launch(source)
+    async with daemon.connect() as client:
+        await client.send(action="invoke")
+        line = await daemon.line(logger="agentws.stalls")
+        assert line["level"] == "WARNING"
+        assert line["blocked_by"].endswith("agent.py:9 in invoke")
+        assert line["stack"][0] == line["blocked_by"]
+        assert (await client.receive())["type"] == "result"
+
+
+async def test_a_process_that_was_stopped_blames_nobody(launch: Start) -> None:
+    daemon = await launch(ECHO)
+    async with daemon.connect() as client:
+        assert (await client.ask(action="ping"))["type"] == "pong"
+        daemon.send(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        daemon.send(signal.SIGCONT)
+        assert (await client.ask(action="ping"))["type"] == "pong"
+    daemon.send(signal.SIGTERM)
+    assert "agentws.stalls" not in {line["logger"] for line in await daemon.rest()}

@@ -99,6 +99,12 @@ class Daemon:
                     await asyncio.wait_for(self.process.wait(), 0.1)
         return self.process.returncode
 
+    async def end_well(self) -> None:
+        """Tell it to end, and see that it does as it should, without a complaint."""
+        self.send(signal.SIGTERM)
+        assert await self.exit_code() == 0
+        assert await self.complaints() == ""
+
     async def complaints(self) -> str:
         """Return what it wrote on stderr."""
         assert self.process.stderr is not None
@@ -147,3 +153,13 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         with contextlib.suppress(ProcessLookupError):
             daemon.process.kill()
         await daemon.process.communicate()  # its end is told once its pipes are read
+
+
+@pytest.fixture
+def launch(start: Start) -> Start:
+    """Do what `start` does, and wait until the daemon listens."""
+
+    async def launch(source: str, **options: Any) -> Daemon:
+        return await (await start(source, **options)).listening()
+
+    return launch

@@ -11,8 +11,6 @@ from tests.support.http_client import KIB, MIB, Session, chunk, event, named, re
 from tests.support.peers import HttpPeer
 
 AT_ONCE = {"disconnect_grace": 0.0}
-
-
 PIECE = "x" * 32 * KIB
 
 
