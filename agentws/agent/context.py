@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 
 from agentws.agent.answers import answer_type, check_schema
 from agentws.agent.conversation import Ask, Conversation, Draining, Ended, Input
-from agentws.protocol.encoding import encode_message, encode_progress
+from agentws.protocol.encoding import encode_progress, encode_said
 
 Transport = Literal["websocket", "http"]
 
@@ -105,7 +105,7 @@ class InvocationContext(Struct, frozen=True):
             text = None
         if schema is not None:
             text = check_schema(schema)
-        question = Ask(encode_message(payload), text, convert, timeout)
+        question = Ask(encode_said(payload, "A question"), text, convert, timeout)
         answer = await conversation.ask(question)
         return answer if full else answer.payload
 

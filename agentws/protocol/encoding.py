@@ -82,16 +82,16 @@ Raises an ordinary exception (its class depends on the value) for what JSON cann
 """
 
 
-def encode_message(value: object) -> bytes:
-    """Encode what a handler says to its clients while it runs.
+def encode_said(value: object, what: str) -> bytes:
+    """Encode what a handler says to its clients while it runs, such as a question.
 
-    Raises `ValueError` for what JSON cannot hold.
+    Raises `ValueError`, naming it, for what JSON cannot hold.
     """
     try:
         text = encode(value)
         msgspec.json.decode(text)  # a `Raw` is encoded as it is
     except Exception as error:
-        raise ValueError(f"It must be a value that JSON can hold: {error}") from error
+        raise ValueError(f"{what} must be a value that JSON can hold: {error}") from error
     return text
 
 
@@ -100,7 +100,7 @@ def encode_progress(value: object) -> bytes:
 
     Raises `ValueError` for what JSON cannot hold, and for more than `MOST_PROGRESS`.
     """
-    progress = encode_message(value)
+    progress = encode_said(value, "Progress")
     if len(progress) > MOST_PROGRESS:
         raise ValueError(f"Progress takes {len(progress)} bytes of JSON; {MOST_PROGRESS} may be")
     return progress

@@ -12,6 +12,7 @@ from agentws.protocol.errors import (
     InvocationError,
     PlatformCode,
     PlatformError,
+    SessionBusy,
 )
 from agentws.protocol.events import Awaiting
 
@@ -29,6 +30,7 @@ class Failure(Struct, frozen=True, gc=False):
     is_platform: bool
     reason: CancelReason | None = None
     superseded_by: str | None = None
+    running_invocation_id: str | None = None
 
     @classmethod
     def of(cls, error: InvocationError) -> Self:
@@ -37,12 +39,16 @@ class Failure(Struct, frozen=True, gc=False):
         parts = error.code, error.message, error.status, is_platform
         if isinstance(error, Cancelled):
             return cls(*parts, error.reason, error.superseded_by)
+        if isinstance(error, SessionBusy):
+            return cls(*parts, running_invocation_id=error.running_invocation_id)
         return cls(*parts)
 
     def error(self) -> InvocationError:
         """Return the error again."""
         if self.reason is not None:
             return Cancelled(self.message, self.reason, self.superseded_by)
+        if self.running_invocation_id is not None:
+            return SessionBusy(self.running_invocation_id)
         if self.is_platform:
             return PlatformError(cast(PlatformCode, self.code), self.message)
         return InvocationError(self.code, self.message, self.status)

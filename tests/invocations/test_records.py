@@ -14,7 +14,8 @@ import websockets
 from aiohttp import web
 
 from agentws import Agent, InvocationContext, InvocationWebSocketHandler
-from agentws.agent.context import end_reports
+from agentws.agent.context import begin_conversation, end_conversation
+from agentws.agent.conversation import Ended
 from agentws.protocol.encoding import MOST_PROGRESS
 from agentws.protocol.records import Record
 from agentws.stores.log import Follower, Log
@@ -253,20 +254,17 @@ async def test_what_is_cancelled_may_report_while_it_cleans_up(serve: Serve) -> 
         assert (await record_of(client))["progress"] == "cleaned up"
 
 
-class Reports:
-    """What a context reports to."""
-
-    ended = False
-
-    def report(self, progress: bytes) -> None: ...
+class Talk(Ended):
+    """What a context speaks through."""
 
 
 def test_a_context_that_is_kept_keeps_nothing_of_what_it_reported_to() -> None:
-    reports = Reports()
-    context = InvocationContext("i", "s", _reporter=reports)
-    alive = weakref.ref(reports)
-    del reports
-    end_reports(context)
+    talk = Talk()
+    context = InvocationContext("i", "s")
+    begin_conversation(context, talk)
+    alive = weakref.ref(talk)
+    del talk
+    end_conversation(context)
     assert alive() is None
 
 

@@ -21,6 +21,9 @@ ACTIONS = (
     "get_invocation",
     "cancel_invocation",
     "attach_invocation",
+    "detach_invocation",
+    "send_input",
+    "list_invocations",
     "ping",
     "pong",
 )

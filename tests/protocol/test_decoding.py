@@ -52,7 +52,7 @@ CALLERS_TRACE = {"traceparent": TRACEPARENT, "tracestate": "a=b", "baggage": "c=
                 on_disconnect="continue",
                 **CALLERS_TRACE,
             ),
-            Invoke({"message": "hello"}, "i", "s", True, "continue", **CALLERS_TRACE),
+            Invoke({"message": "hello"}, "i", "s", True, "continue", None, None, **CALLERS_TRACE),
         ),
         ('{"action":"invoke","on_disconnect":"cancel"}', Invoke(on_disconnect="cancel")),
         ('{"action":"invoke","background":false}', Invoke(background=False)),
@@ -241,8 +241,7 @@ def test_the_last_of_duplicate_keys_is_refused(message: str, code: str) -> None:
 )
 def test_a_good_id_is_taken(action: str, value: str) -> None:
     frame = decode_frame(dumps(action=action, invocation_id=value, session_id=value))
-    assert not isinstance(frame, Ping | Pong)
-    assert frame.invocation_id == value
+    assert getattr(frame, "invocation_id", None) == value
     assert getattr(frame, "session_id", value) == value
 
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from agentws.protocol.errors import InvocationError
+from agentws.protocol.frames import IfSessionBusy
+from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Record
 from agentws.stores.log import Follower, Log, Outcome
 from agentws.stores.memory import MemoryStore
@@ -75,17 +77,48 @@ def a_log(
     return log
 
 
+class Run:
+    """What runs an invocation, as a store knows it: notes what it is told."""
+
+    def __init__(self) -> None:
+        self.reasons: list[InvocationError] = []
+        self.delivered: list[Delivery] = []
+
+    def stop(self, reason: InvocationError) -> None:
+        self.reasons.append(reason)
+
+    def deliver(self, delivery: Delivery) -> None:
+        self.delivered.append(delivery)
+
+
 async def claim(store: Store, log: Log) -> list[InvocationError]:
     """Let an invocation begin; return the list of the reasons for which it is to stop.
 
     Raises the `InvocationError` with which its id is refused.
     """
-    reasons: list[InvocationError] = []
-    settled: asyncio.Future[InvocationError | None] = asyncio.get_running_loop().create_future()
-    store.claim(log, reasons.append, settled.set_result)
-    if (refusal := await settled) is not None:
+    run = Run()
+    await claim_for(store, log, run)
+    return run.reasons
+
+
+async def claim_for(
+    store: Store, log: Log, run: Run, if_session_busy: IfSessionBusy = "parallel"
+) -> Sequence[str]:
+    """Let an invocation begin, and return those of its session that it is to interrupt.
+
+    Raises the `InvocationError` with which its id is refused.
+    """
+    settled: asyncio.Future[tuple[InvocationError | None, Sequence[str]]]
+    settled = asyncio.get_running_loop().create_future()
+
+    def on_settled(refusal: InvocationError | None, rivals: Sequence[str]) -> None:
+        settled.set_result((refusal, rivals))
+
+    store.claim(log, run, on_settled, if_session_busy)
+    refusal, rivals = await settled
+    if refusal is not None:
         raise refusal
-    return reasons
+    return rivals
 
 
 async def finish(store: Store, log: Log, result: bytes | None = None) -> None:

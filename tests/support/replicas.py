@@ -81,6 +81,24 @@ def serve_pair(serve: Serve, stage: Stage) -> ServePair:
     return start
 
 
+ServeAgent = Callable[..., Awaitable[Pair]]
+
+
+@pytest.fixture(params=["one", "two"])
+def serve_wherever(
+    request: pytest.FixtureRequest, serve: Serve, serve_pair: ServePair
+) -> ServeAgent:
+    """Start an agent on one server, which is both of a pair, or on two that share a Redis."""
+
+    async def start(agent: Agent, **sections: Any) -> Pair:
+        if request.param == "one":
+            server = await serve(agent, **sections)
+            return Pair(server, server)
+        return await serve_pair(request.getfixturevalue("redis"), agent, **sections)
+
+    return start
+
+
 async def chunks(client: Client, count: int) -> list[Any]:
     """Return the payloads of the next chunks, which must be numbered without a gap."""
     frames = [await client.receive() for _ in range(count)]
