@@ -70,15 +70,13 @@ class Draining:
     """Whether the daemon is about to end, for whoever wants to be done by then (§8)."""
 
     def __init__(self) -> None:
-        self._begun = asyncio.Event()
-
-    @property
-    def begun(self) -> bool:
+        self.begun = False
         """Whether the drain has begun."""
-        return self._begun.is_set()
+        self._begun = asyncio.Event()
 
     def begin(self) -> None:
         """Begin it."""
+        self.begun = True
         self._begun.set()
 
     async def wait(self) -> None:

@@ -52,12 +52,12 @@ class Drain:
         await self._settle(grace)
         late = len(self._live)
         reason = shutting_down()
-        for invocation in self._live.all():
+        for invocation in list(self._live.values()):
             invocation.stop(reason)
         for other in chain.from_iterable(self._others):
             other.cancel()
         await self._settle(patience)
-        stuck = list(self._live.all())
+        stuck = list(self._live.values())
         self.ends = Ends(running - late, late - len(stuck), len(stuck))
         for invocation in stuck:
             self._give_up(invocation, reason)

@@ -146,15 +146,14 @@ class Invocation:
         """Call the handler now that it is its turn, or end if others of its session have not."""
         if not self._waits_for_turn:  # it was stopped while it waited
             return
+        self._end_wait()
         if refusal is None:
             self._begin()
         else:
-            self._end_wait()
             self._operation.refuse(refusal)
             self._shared.withdraw(self.log, refusal)
 
     def _begin(self) -> None:
-        self._end_wait()
         self.caller.started += 1
         self._task = self._shared.loop.create_task(self._run())
         self._task.add_done_callback(self._on_done)  # should it be cancelled before it begins
@@ -202,8 +201,17 @@ class Invocation:
         attach(self._operation.trace)  # in a task of the invocation's own, which needs no detaching
         if self._shared.settings.timeout:
             self._timeout = self._arm_timeout(self._shared.settings.timeout)
+        agent = self._shared.agent
         try:
-            result = await self._call_handler() if self._stop_reason is None else None
+            result = None
+            if self._stop_reason is None:
+                assert agent.invoke is not None
+                begin_conversation(self._context, self)
+                answer = agent.invoke(self._payload, self._context)
+                if agent.streams:
+                    await self._write_stream(cast(AsyncGenerator[Any, None], answer))
+                else:
+                    result = encode(await cast(Awaitable[Any], answer))
         except BaseException as error:  # SystemExit, too: no handler takes the daemon with it
             if is_destroyed(error):
                 raise
@@ -213,17 +221,6 @@ class Invocation:
         finally:
             self._runs = False
         self._on_done(self._task)
-
-    async def _call_handler(self) -> bytes | None:
-        """Return the handler's result as JSON; None where it streams, into the log."""
-        agent = self._shared.agent
-        assert agent.invoke is not None
-        begin_conversation(self._context, self)
-        answer = agent.invoke(self._payload, self._context)
-        if agent.streams:
-            await self._write_stream(cast(AsyncGenerator[Any, None], answer))
-            return None
-        return encode(await cast(Awaitable[Any], answer))
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest follower (§5)."""
@@ -383,6 +380,7 @@ class Invocation:
         if self._dialogue is not None:
             self._dialogue.stop()
         if self._waits_for_turn:
+            self._end_wait()
             self._begin()  # which ends it, as the handler of what is stopped is not called
         if self._runs and self._task is not None:  # before that it would never be called
             self._task.cancel()

@@ -2,49 +2,34 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
 
 from agentws.invocations.invocation import Invocation
 from agentws.protocol.records import Record
 
 
-class LiveInvocations:
+class LiveInvocations(dict[str, Invocation]):
     """Those that have not ended here; an id is here at most once."""
 
     def __init__(self, *, count_owners: bool = False) -> None:
         """`count_owners` tells whether anybody will ask how many an owner has."""
+        super().__init__()
         self._owners: Counter[str | None] | None = Counter() if count_owners else None
-        self._by_id: dict[str, Invocation] = {}
         self._emptied: asyncio.Future[None] | None = None
-
-    def __len__(self) -> int:
-        return len(self._by_id)
-
-    def __contains__(self, invocation_id: object) -> bool:
-        return invocation_id in self._by_id
-
-    def all(self) -> Iterable[Invocation]:
-        """Return all of them, as they are now."""
-        return list(self._by_id.values())
-
-    def get(self, invocation_id: str) -> Invocation | None:
-        """Return the one of that id, if it runs here."""
-        return self._by_id.get(invocation_id)
 
     def add(self, invocation: Invocation) -> None:
         """Know one that is about to begin."""
-        self._by_id[invocation.log.record.invocation_id] = invocation
+        self[invocation.log.record.invocation_id] = invocation
         invocation.caller.running += 1
         if self._owners is not None:
             self._owners[invocation.log.record.owner] += 1
 
     def forget(self, invocation: Invocation) -> None:
         """Count one no longer among those that run."""
-        del self._by_id[invocation.log.record.invocation_id]
+        del self[invocation.log.record.invocation_id]
         invocation.caller.running -= 1
         if self._owners is not None:
             self._forget_owner(self._owners, invocation.log.record.owner)
-        if not self._by_id and self._emptied is not None:
+        if not self and self._emptied is not None:
             self._emptied.set_result(None)
             self._emptied = None
 
@@ -60,7 +45,7 @@ class LiveInvocations:
     def emptied(self) -> "asyncio.Future[None]":
         """Return what is done as soon as none runs any more."""
         emptied = asyncio.get_running_loop().create_future()
-        if self._by_id:
+        if self:
             self._emptied = emptied
         else:
             emptied.set_result(None)

@@ -131,7 +131,7 @@ def encode_record(record: Record, stream: StreamState | None, *, with_result: bo
             finished_at=UNSET if record.finished_at is None else _utc(record.finished_at),
             result=_unless_null(record.result) if with_result else UNSET,
             error=_record_error(record.failure),
-            awaiting=UNSET if record.ended or not record.awaiting else record.awaiting,
+            awaiting=record.awaiting if record.awaiting and not record.ended else UNSET,
             progress=_unless_null(record.progress),
             stream=UNSET if stream is None else stream,
         )

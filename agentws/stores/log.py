@@ -114,7 +114,7 @@ class Log:
     @property
     def ended(self) -> bool:
         """Whether nothing more will be appended."""
-        return self.record.ended
+        return self.record.status != "running"  # asked often, so not by way of the record
 
     @property
     def attended(self) -> bool:
@@ -220,7 +220,6 @@ class Log:
     def end(self, outcome: Outcome) -> None:
         """End the log: nothing more will be appended."""
         outcome.note(self.record)
-        self.record.awaiting = ()
         self.on_news = None
         on_end = self.on_end
         self.on_attendance = self.on_end = None  # they hold the invocation, which holds this log

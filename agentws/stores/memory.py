@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,7 +15,7 @@ from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Record
 from agentws.stores.listing import MOST_SCANNED, Cursor, Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
-from agentws.stores.memory_index import Index
+from agentws.stores.memory_index import Index, Turns
 from agentws.stores.store import Runner, Settled
 
 SWEEP_PAUSE: Final = 1.0
@@ -42,6 +43,7 @@ class MemoryStore:
         self._max_retained = max_retained
         self._entries: dict[str, Log | _Retained] = {}
         self._index = Index(self._is_held)
+        self._turns = Turns(self._running)
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -76,20 +78,21 @@ class MemoryStore:
             if record.invocation_id in self._entries:
                 on_settled(already_exists(), ())
                 return
-        rivals: list[str] = []
+        rivals: Sequence[str] = ()
         if if_session_busy != "parallel":
-            rivals = self._index.running(record.owner, record.session_id)
+            rivals = self._turns.ids(record.owner, record.session_id)
             if rivals and if_session_busy == "reject":
                 on_settled(SessionBusy(rivals[0]), ())
                 return
         self._entries[record.invocation_id] = log
         self._index.add(record)
+        self._turns.add(record)
         on_settled(None, rivals)
 
     def withdraw(self, log: Log, refusal: InvocationError) -> None:
         """See `Store.withdraw`."""
         log.refuse(refusal)
-        self._index.note_end(log.record)
+        self._turns.drop(log.record)
         self._drop(log.record)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
@@ -106,7 +109,7 @@ class MemoryStore:
     def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
         log.end(outcome)
-        self._index.note_end(log.record)
+        self._turns.drop(log.record)
         chunks = log.retained
         expires_at = time.monotonic() + self._retention
         kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)
@@ -142,6 +145,9 @@ class MemoryStore:
         """See `Store.close`."""
         if self._sweep is not None:
             self._sweep.cancel()
+
+    def _running(self) -> Iterator[Record]:
+        return (entry.record for entry in self._entries.values() if isinstance(entry, Log))
 
     def _is_held(self, record: Record) -> bool:
         entry = self._entries.get(record.invocation_id)

@@ -1,11 +1,14 @@
 """The records of a store in memory, by owner and by session, in the order of their creation."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from agentws.protocol.records import Record
 from agentws.stores.listing import Cursor, Query
+
+MOST_DEAD: Final = 32
+"""How many records that were dropped are left in a list, however short it is."""
 
 IsHeld = Callable[[Record], bool]
 """Tells whether a record is still in the store."""
@@ -29,42 +32,26 @@ class Index:
 
     def add(self, record: Record) -> None:
         """Know a record, of an invocation that is about to run."""
-        ordered = self._by_owner.get(record.owner)
+        owner = record.owner
+        ordered = self._by_owner.get(owner)
         if ordered is None:
-            ordered = self._by_owner[record.owner] = _Ordered()
+            ordered = self._by_owner[owner] = _Ordered()
         ordered.add(record)
-        turn = _turn(record.owner, record.session_id)
+        turn = record.session_id if owner is None else (owner, record.session_id)
         known = self._by_session.setdefault(turn, record)
-        if known is not record:
-            if isinstance(known, Record):
-                known = self._by_session[turn] = _Ordered(known)
-            known.add(record)
-
-    def note_end(self, record: Record) -> None:
-        """Take note that an invocation runs no longer."""
-        known = self._by_session.get(_turn(record.owner, record.session_id))
-        if isinstance(known, _Ordered):
-            known.running -= 1
-
-    def running(self, owner: str | None, session_id: str) -> list[str]:
-        """Return the ids of what runs in a session, the newest first."""
-        known = self._by_session.get(_turn(owner, session_id))
-        match known:
-            case None:
-                return []
-            case Record():
-                return [] if known.ended else [known.invocation_id]
-        running = (each for each in known.newest_first(None) if not each.ended)
-        held = filter(self._is_held, running)
-        return [each.invocation_id for each in islice(held, known.running)]
+        if known is record:
+            return
+        if isinstance(known, Record):
+            known = self._by_session[turn] = _Ordered(known)
+        known.add(record)
 
     def drop(self, record: Record) -> None:
         """Take note that a record is no longer in the store."""
-        if self._by_owner[record.owner].drop(self._is_held):
+        if self._by_owner[record.owner].drop(record, self._is_held):
             del self._by_owner[record.owner]
         turn = _turn(record.owner, record.session_id)
         known = self._by_session[turn]
-        if isinstance(known, Record) or known.drop(self._is_held):
+        if isinstance(known, Record) or known.drop(record, self._is_held):
             del self._by_session[turn]
 
     def records(self, query: Query) -> Iterator[Record]:
@@ -77,42 +64,73 @@ class Index:
         return filter(self._is_held, found.newest_first(query.after)) if found else iter(())
 
 
+class Turns:
+    """What runs in each session, for those who ask whether one is busy.
+
+    Nothing is noted before somebody asks: most daemons have nobody who does.
+    """
+
+    def __init__(self, running: Callable[[], Iterable[Record]]) -> None:
+        """`running` returns all that runs, in the order of their claims, when it is called."""
+        self._running = running
+        self._by_session: dict[Turn, dict[str, None]] | None = None
+
+    def ids(self, owner: str | None, session_id: str) -> list[str]:
+        """Return what runs in a session, the newest first."""
+        if self._by_session is None:
+            self._by_session = {}
+            for record in self._running():
+                self.add(record)
+        return list(reversed(self._by_session.get(_turn(owner, session_id), {})))
+
+    def add(self, record: Record) -> None:
+        """Know one that runs from now on."""
+        if self._by_session is not None:
+            turn = _turn(record.owner, record.session_id)
+            self._by_session.setdefault(turn, {})[record.invocation_id] = None
+
+    def drop(self, record: Record) -> None:
+        """Forget one that runs no longer."""
+        if self._by_session is not None:
+            turn = _turn(record.owner, record.session_id)
+            running = self._by_session[turn]
+            del running[record.invocation_id]
+            if not running:
+                del self._by_session[turn]
+
+
 class _Ordered:
     """Records in the order of a list, the oldest first."""
 
-    __slots__ = ("_dropped", "_head", "_records", "running")
+    __slots__ = ("_dropped", "_head", "_records")
 
     def __init__(self, *records: Record) -> None:
         self._records = list(records)
         self._head = 0  # what is before it is dropped
         self._dropped = 0  # of those behind it
-        self.running = sum(not record.ended for record in records)
-        """How many of them run."""
 
     def add(self, record: Record) -> None:
         """Add a record, which is the newest unless the clock was set back."""
-        self.running += 1
         records = self._records
-        if records and Cursor.of(records[-1]) > Cursor.of(record):
-            insort(records, record, key=Cursor.of)
+        if records and records[-1].created_at >= record.created_at:
+            insort(records, record, self._head, key=Cursor.of)
         else:
             records.append(record)
 
-    def drop(self, is_held: IsHeld) -> bool:
+    def drop(self, record: Record, is_held: IsHeld) -> bool:
         """Take note that one is no longer held; tell whether none is left."""
         records = self._records
-        self._dropped += 1
-        # Nearly always it is the oldest.
-        while self._head < len(records) and not is_held(records[self._head]):
+        if records[self._head] is record:  # nearly always it is the oldest
             self._head += 1
-            self._dropped -= 1
-        if self._head > len(records) // 2:
+        else:
+            self._dropped += 1
+        if self._head > MOST_DEAD and self._head > len(records) // 2:
             del records[: self._head]
             self._head = 0
-        if self._dropped > len(records) // 2:
+        elif self._dropped > MOST_DEAD and self._dropped > len(records) // 2:
             records[:] = filter(is_held, records[self._head :])
             self._head = self._dropped = 0
-        return not records
+        return len(records) == self._head + self._dropped
 
     def newest_first(self, after: Cursor | None) -> Iterator[Record]:
         """Yield those beyond a place."""

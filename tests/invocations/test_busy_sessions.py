@@ -77,6 +77,7 @@ async def test_a_busy_session_rejects(serve_wherever: ServeAgent, turns: Turns) 
         await accepted(other, "c", session_id="another", if_session_busy="reject")
         turns.end.set()
         await client.until(type="result")
+        await other.until(type="result")
         await accepted(other, "b", if_session_busy="reject")
     assert sorted(turns.begun) == ["a", "b", "c"]
 
