@@ -108,11 +108,25 @@ async def chunks(client: Client, count: int) -> list[Any]:
     return [frame["payload"] for frame in frames]
 
 
+async def replay(server: Running, count: int) -> list[Any]:
+    """Attach to `i` on a new socket, and return the payloads of the first chunks."""
+    async with server.connect() as client:
+        await client.send(action="attach_invocation", invocation_id="i")
+        return await chunks(client, count)
+
+
 async def begin(client: Client, stage: Stage, *lines: Any, **fields: Any) -> None:
     """Invoke as `i`, and see the first lines arrive."""
     stage.say("i", *lines)
     await client.send(action="invoke", invocation_id="i", **fields)
     assert await chunks(client, len(lines)) == list(lines)
+
+
+async def run_to_end(client: Client, stage: Stage, *lines: Any, **fields: Any) -> None:
+    """Invoke as `i`, and see it end after these lines."""
+    await begin(client, stage, *lines, **fields)
+    stage.say("i", Stage.END)
+    await client.until(type="stream_end")
 
 
 async def get(server: Running, invocation_id: str = "i") -> tuple[int, Frame]:

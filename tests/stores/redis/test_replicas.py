@@ -1,59 +1,36 @@
 """Several servers on one Redis: what one of them runs, all of them answer for (§5, §10)."""
 
 import asyncio
-import json
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from agentws import Agent, InvocationContext, InvocationError
-from agentws.protocol.records import Record
-from tests.conftest import PATIENCE, Client, Frame, Serve
+from tests.conftest import PATIENCE, Client, Serve
+from tests.support.agents import Gate, agent_of, echo
 from tests.support.redis_server import RedisServer
-from tests.support.replicas import (
-    LEASE,
-    SOON,
-    ServePair,
-    Stage,
-    becomes,
-    begin,
-    chunks,
-    get,
-    readiness,
-)
+from tests.support.replicas import Pair, ServePair, Stage, begin, chunks, get, run_to_end
 
 # --- the four verbs, from the other side ------------------------------------------------------
 
 
 async def test_a_running_invocation_is_polled(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, stage: Stage, client: Client, other: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1, 2, session_id="s")
-        stage.say("i", Stage.END)
-        await client.until(type="stream_end")
-        frame = await other.ask(action="get_invocation", invocation_id="i")
-        assert frame["payload"].items() >= {"session_id": "s", "status": "completed"}.items()
-        assert frame["payload"]["stream"] == {"first_available": 1, "last_sequence_number": 2}
-        assert await get(pair.other) == await get(pair.owner)
+    await run_to_end(client, stage, 1, 2, session_id="s")
+    frame = await other.ask(action="get_invocation", invocation_id="i")
+    assert frame["payload"].items() >= {"session_id": "s", "status": "completed"}.items()
+    assert frame["payload"]["stream"] == {"first_available": 1, "last_sequence_number": 2}
+    assert await get(pair.other) == await get(pair.owner)
 
 
 async def test_who_has_seen_the_end_finds_it_everywhere(
     redis: RedisServer, serve_pair: ServePair
 ) -> None:
-    agent = Agent()
-
-    @agent.invoke_handler
-    async def invoke(payload: Any, context: InvocationContext) -> Any:
-        return payload
-
-    pair = await serve_pair(redis, agent)
+    pair = await serve_pair(redis, agent_of(echo))
     async with pair.owner.connect() as client, pair.other.connect() as other:
         for number in range(100):
             answer = await client.ask(action="invoke", payload=number)
@@ -62,32 +39,30 @@ async def test_who_has_seen_the_end_finds_it_everywhere(
             assert frame["payload"].get("result") == number
 
 
-async def test_a_live_stream_is_followed(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, "a", "b")
-        await other.send(action="attach_invocation", invocation_id="i", starting_after=1)
-        assert await chunks(other, 1) == ["b"]
-        for line in ["c", "d", "e"]:
-            stage.say("i", line)
-            assert await chunks(other, 1) == [line]
-        stage.say("i", Stage.END)
-        assert (await other.receive())["type"] == "stream_end"
-        assert (await client.until(type="stream_end"))["invocation_id"] == "i"
+async def test_a_live_stream_is_followed(stage: Stage, client: Client, other: Client) -> None:
+    await begin(client, stage, "a", "b")
+    await other.send(action="attach_invocation", invocation_id="i", starting_after=1)
+    assert await chunks(other, 1) == ["b"]
+    for line in ["c", "d", "e"]:
+        stage.say("i", line)
+        assert await chunks(other, 1) == [line]
+    stage.say("i", Stage.END)
+    assert (await other.receive())["type"] == "stream_end"
+    assert (await client.until(type="stream_end"))["invocation_id"] == "i"
 
 
 async def test_a_live_stream_is_followed_over_http(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, stage: Stage, client: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, aiohttp.ClientSession() as session:
-        await begin(client, stage, "a", "b")
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
-        async with session.get(f"{pair.other.http}/invocations/i", headers=headers) as response:
-            stage.say("i", "c", Stage.END)
-            text = await response.text()
+    await begin(client, stage, "a", "b")
+    url = f"{pair.other.http}/invocations/i"
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(url) as response,
+    ):
+        stage.say("i", "c", Stage.END)
+        text = await response.text()
     assert [line for line in text.splitlines() if line.startswith(("id", "event"))] == [
         *("id: 2", "event: stream_chunk", "id: 3", "event: stream_chunk"),
         *("id: end", "event: stream_end"),
@@ -95,28 +70,26 @@ async def test_a_live_stream_is_followed_over_http(
 
 
 async def test_who_has_seen_the_end_comes_to_rest_on_another_replica(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, stage: Stage, client: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, aiohttp.ClientSession() as session:
-        await begin(client, stage, "a")
-        url = f"{pair.other.http}/invocations/i"
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": "end"}
-        async with session.get(url, headers=headers) as response:
+    await begin(client, stage, "a")
+    url = f"{pair.other.http}/invocations/i"
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "end"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.get(url) as response:
             assert response.status == 400
         stage.say("i", Stage.END)
         await client.until(type="stream_end")
-        async with session.get(url, headers=headers) as response:
+        async with session.get(url) as response:
             assert (response.status, await response.read()) == (204, b"")
 
 
 async def test_many_follow_each_from_its_own_place(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, stage: Stage, client: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, AsyncExitStack() as stack:
-        await begin(client, stage, *range(10))
-        followers = []
+    await begin(client, stage, *range(10))
+    followers = []
+    async with AsyncExitStack() as stack:
         for after in [0, 5, 10, 12, 3]:
             follower = await stack.enter_async_context(pair.other.connect())
             await follower.send(action="attach_invocation", invocation_id="i", starting_after=after)
@@ -128,33 +101,23 @@ async def test_many_follow_each_from_its_own_place(
 
 
 async def test_a_result_is_waited_for(redis: RedisServer, serve_pair: ServePair) -> None:
-    agent, go_on = Agent(), asyncio.Event()
-
-    @agent.invoke_handler
-    async def invoke(payload: Any, context: InvocationContext) -> Any:
-        await go_on.wait()
-        return {"got": payload}
-
-    pair = await serve_pair(redis, agent)
+    gate = Gate()
+    pair = await serve_pair(redis, agent_of(gate))
     async with pair.owner.connect() as client, pair.other.connect() as other:
-        await client.send(action="invoke", invocation_id="i", payload="ü", background=True)
+        await client.send(action="invoke", invocation_id="i", payload={"a": "ü"}, background=True)
         assert (await client.receive())["type"] == "accepted"
         await other.send(action="attach_invocation", invocation_id="i")
         await other.ask(action="get_invocation", invocation_id="i")  # the attach was heard
-        go_on.set()
-        frame = await other.until(type="result")
-        assert frame["payload"] == {"got": "ü"}
+        gate.opened.set()
+        assert (await other.until(type="result"))["payload"] == {"a": "ü"}
 
 
 async def test_a_failure_is_told_as_it_was(redis: RedisServer, serve_pair: ServePair) -> None:
-    agent = Agent()
-
-    @agent.invoke_handler
     async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
         yield 1
         raise InvocationError("quota", "No more", 429)
 
-    pair = await serve_pair(redis, agent)
+    pair = await serve_pair(redis, agent_of(invoke))
     async with pair.owner.connect() as client, pair.other.connect() as other:
         await client.send(action="invoke", invocation_id="i")
         error = await client.until(type="error")
@@ -168,13 +131,10 @@ async def test_a_failure_is_told_as_it_was(redis: RedisServer, serve_pair: Serve
 async def test_what_an_agent_raises_is_never_the_platforms(
     redis: RedisServer, serve_pair: ServePair, code: str
 ) -> None:
-    agent = Agent()
-
-    @agent.invoke_handler
     async def invoke(payload: Any, context: InvocationContext) -> Any:
         raise InvocationError(code, "Says the agent")
 
-    pair = await serve_pair(redis, agent)
+    pair = await serve_pair(redis, agent_of(invoke))
     async with pair.owner.connect() as client, pair.other.connect() as other:
         error = await client.ask(action="invoke", invocation_id="i")
         assert (error["error"]["code"], error["error"]["source"]) == (code, "upstream")
@@ -182,32 +142,29 @@ async def test_what_an_agent_raises_is_never_the_platforms(
 
 
 async def test_an_invocation_is_cancelled(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, stage: Stage, client: Client, other: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        frame = await other.ask(action="cancel_invocation", invocation_id="i")
-        assert frame["payload"] == {"invocation_id": "i", "status": "cancelled"}
-        await stage.is_interrupted("i")
-        assert (await client.until(type="error"))["error"]["code"] == "cancelled"
-        frame = await other.ask(action="cancel_invocation", invocation_id="i")
-        assert frame["error"]["code"] == "already_finished"
-        assert (await get(pair.other))[1]["status"] == "cancelled"
+    await begin(client, stage, 1)
+    frame = await other.ask(action="cancel_invocation", invocation_id="i")
+    assert frame["payload"] == {"invocation_id": "i", "status": "cancelled"}
+    await stage.is_interrupted("i")
+    assert (await client.until(type="error"))["error"]["code"] == "cancelled"
+    frame = await other.ask(action="cancel_invocation", invocation_id="i")
+    assert frame["error"]["code"] == "already_finished"
+    assert (await get(pair.other))[1]["status"] == "cancelled"
 
 
 async def test_a_handler_that_does_not_obey_is_still_cancelling(
     redis: RedisServer, serve_pair: ServePair
 ) -> None:
-    agent, end = Agent(), asyncio.Event()
+    end = asyncio.Event()
 
-    @agent.invoke_handler
     async def invoke(payload: Any, context: InvocationContext) -> None:
         while not end.is_set():
             with suppress(asyncio.CancelledError):
                 await end.wait()
 
-    pair = await serve_pair(redis, agent, invocations={"cancel_grace": 0.3})
+    pair = await serve_pair(redis, agent_of(invoke), invocations={"cancel_grace": 0.3})
     async with pair.owner.connect() as client, pair.other.connect() as other:
         await client.send(action="invoke", invocation_id="i", background=True)
         await client.receive()
@@ -217,17 +174,13 @@ async def test_a_handler_that_does_not_obey_is_still_cancelling(
         end.set()
 
 
-async def test_an_id_is_taken_everywhere(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        for expected in ("running", "ended"):
-            frame = await other.ask(action="invoke", invocation_id="i")
-            assert frame["error"]["code"] == "already_exists", expected
-            stage.say("i", Stage.END)
-            await asyncio.wait_for(wait_for_end(other), PATIENCE)
+async def test_an_id_is_taken_everywhere(stage: Stage, client: Client, other: Client) -> None:
+    await begin(client, stage, 1)
+    for expected in ("running", "ended"):
+        frame = await other.ask(action="invoke", invocation_id="i")
+        assert frame["error"]["code"] == "already_exists", expected
+        stage.say("i", Stage.END)
+        await asyncio.wait_for(wait_for_end(other), PATIENCE)
 
 
 async def wait_for_end(client: Client) -> None:
@@ -236,26 +189,23 @@ async def wait_for_end(client: Client) -> None:
 
 
 async def test_of_many_replicas_that_claim_an_id_at_once_one_gets_it(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
+    stage: Stage, client: Client, other: Client
 ) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as one, pair.other.connect() as two:
-        for number in range(20):
-            stage.say(f"i{number}", 0, Stage.END)
-            answers = await asyncio.gather(
-                *(it.ask(action="invoke", invocation_id=f"i{number}") for it in (one, two))
-            )
-            kinds = sorted(frame["type"] for frame in answers)
-            assert kinds == ["error", "stream_chunk"]
-            winner = (one, two)[[frame["type"] for frame in answers].index("stream_chunk")]
-            assert (await winner.receive())["type"] == "stream_end"
+    for number in range(20):
+        stage.say(f"i{number}", 0, Stage.END)
+        answers = await asyncio.gather(
+            *(it.ask(action="invoke", invocation_id=f"i{number}") for it in (client, other))
+        )
+        kinds = sorted(frame["type"] for frame in answers)
+        assert kinds == ["error", "stream_chunk"]
+        winner = (client, other)[[frame["type"] for frame in answers].index("stream_chunk")]
+        assert (await winner.receive())["type"] == "stream_end"
 
 
 @pytest.mark.parametrize("action", ["get_invocation", "cancel_invocation", "attach_invocation"])
 async def test_another_owners_invocation_does_not_exist(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage, action: str
+    pair: Pair, stage: Stage, action: str
 ) -> None:
-    pair = await serve_pair(redis)
     alice, bob = {"x-agent-user-id": "alice"}, {"x-agent-user-id": "bob"}
     async with (
         pair.owner.connect(headers=alice) as client,
@@ -270,12 +220,10 @@ async def test_another_owners_invocation_does_not_exist(
         assert frame["type"] in ("result", "stream_chunk")
 
 
-async def test_what_nobody_started_is_nowhere(redis: RedisServer, serve_pair: ServePair) -> None:
-    pair = await serve_pair(redis)
-    async with pair.other.connect() as client:
-        for action in ("get_invocation", "cancel_invocation", "attach_invocation"):
-            frame = await client.ask(action=action, invocation_id="i")
-            assert frame["error"]["code"] == "not_found"
+async def test_what_nobody_started_is_nowhere(other: Client) -> None:
+    for action in ("get_invocation", "cancel_invocation", "attach_invocation"):
+        frame = await other.ask(action=action, invocation_id="i")
+        assert frame["error"]["code"] == "not_found"
 
 
 # --- listeners --------------------------------------------------------------------------------
@@ -301,15 +249,14 @@ async def test_a_listener_on_another_replica_counts(
 async def test_a_lone_listener_that_reads_loses_nothing(
     redis: RedisServer, serve_pair: ServePair
 ) -> None:
-    agent, go_on, count = Agent(), asyncio.Event(), 5000
+    go_on, count = asyncio.Event(), 5000
 
-    @agent.invoke_handler
     async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
         await go_on.wait()
         for number in range(count):
             yield number
 
-    pair = await serve_pair(redis, agent, invocations={"replay_bytes": 1000})
+    pair = await serve_pair(redis, agent_of(invoke), invocations={"replay_bytes": 1000})
     async with pair.owner.connect() as client, pair.other.connect() as other:
         await client.send(action="invoke", invocation_id="i", background=True)
         await client.receive()
@@ -340,22 +287,16 @@ async def test_who_comes_too_late_is_told_of_the_gap(
             await other.until(type="stream_end")
 
 
-async def test_many_attach_while_it_ends(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        for number in range(50):
-            invocation_id = f"i{number}"
-            stage.say(invocation_id, 1, 2, Stage.END)
-            await client.send(action="invoke", invocation_id=invocation_id)
-            await client.receive()
-            await other.send(
-                action="attach_invocation", invocation_id=invocation_id, starting_after=1
-            )
-            assert await chunks(other, 1) == [2]
-            assert (await other.receive())["type"] == "stream_end"
-            await client.until(type="stream_end")
+async def test_many_attach_while_it_ends(stage: Stage, client: Client, other: Client) -> None:
+    for number in range(50):
+        invocation_id = f"i{number}"
+        stage.say(invocation_id, 1, 2, Stage.END)
+        await client.send(action="invoke", invocation_id=invocation_id)
+        await client.receive()
+        await other.send(action="attach_invocation", invocation_id=invocation_id, starting_after=1)
+        assert await chunks(other, 1) == [2]
+        assert (await other.receive())["type"] == "stream_end"
+        await client.until(type="stream_end")
 
 
 # --- what the agent's own handlers decide -----------------------------------------------------
@@ -406,310 +347,6 @@ async def test_a_replica_that_is_stopped_leaves_logs_that_others_read(
         assert await chunks(other, 1) == [3]
         assert await other.receive() == end
         assert (await get(pair.other))[1]["status"] == "failed"
-
-
-# --- without Redis ----------------------------------------------------------------------------
-
-
-async def answered(client: Client, **fields: Any) -> Frame:
-    """Return the answer to an action, which must come soon."""
-    before = time.monotonic()
-    await client.send(**fields)
-    frame = await client.until(action=fields["action"])
-    assert time.monotonic() - before < SOON
-    return frame
-
-
-async def test_while_redis_does_not_answer_local_streams_go_on(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.owner.connect() as more:
-        await begin(client, stage, 1)
-        own_redis.pause()
-        for action in ("invoke", "get_invocation", "attach_invocation", "cancel_invocation"):
-            frame = await answered(more, action=action, invocation_id="new")
-            assert frame["error"]["code"] == "store_unavailable"
-            assert frame["error"]["retryable"] is True
-            assert frame["error"]["source"] == "platform"
-        for number in range(2, 10):
-            stage.say("i", number)
-            assert await chunks(client, 1) == [number]
-        assert (await get(pair.owner))[1]["status"] == "running"
-        await becomes(pair.owner, "unavailable")
-        stage.say("i", Stage.END)
-        assert (await client.until(type="stream_end"))["invocation_id"] == "i"
-        assert (await get(pair.owner))[1]["status"] == "completed"
-        own_redis.resume()
-        await becomes(pair.owner, "healthy")
-        stage.say("new", "again", Stage.END)
-        await more.send(action="invoke", invocation_id="new")  # nothing of the first try remains
-        assert await chunks(more, 1) == ["again"]
-    async with pair.other.connect() as other:
-        await becomes(pair.other, "healthy")
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 9) == list(range(1, 10))
-        assert (await other.receive())["type"] == "stream_end"
-
-
-async def test_over_http_a_missing_redis_is_503(
-    own_redis: RedisServer, serve_pair: ServePair
-) -> None:
-    pair = await serve_pair(own_redis)
-    own_redis.stop()
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{pair.owner.http}/invocations", json={}) as response,
-    ):
-        assert (response.status, response.headers["Retry-After"]) == (503, "1")
-        assert (await response.json())["error"]["code"] == "store_unavailable"
-    assert (await get(pair.owner))[0] == 503
-    await becomes(pair.owner, "unavailable")
-
-
-async def test_a_redis_that_comes_back_empty_is_filled_again(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1, 2)
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 2) == [1, 2]
-        own_redis.stop()
-        stage.say("i", 3)
-        assert await chunks(client, 1) == [3]
-        own_redis.start()
-        await becomes(pair.owner, "healthy")
-        await becomes(pair.other, "healthy")
-        stage.say("i", 4)
-        assert await chunks(other, 2) == [3, 4]
-        assert await chunks(client, 1) == [4]
-        async with pair.other.connect() as late:
-            await late.send(action="attach_invocation", invocation_id="i")
-            assert await chunks(late, 4) == [1, 2, 3, 4]
-        stage.say("i", Stage.END)
-        assert (await other.receive())["type"] == "stream_end"
-        assert (await client.until(type="stream_end"))["invocation_id"] == "i"
-
-
-async def test_an_emptied_redis_is_filled_again(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1, 2)
-        own_redis.empty()
-        stage.say("i", 3)
-        assert await chunks(client, 1) == [3]
-        async with asyncio.timeout(PATIENCE):
-            while (await get(pair.other))[0] != 200:  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0.05)
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 3) == [1, 2, 3]
-        stage.say("i", Stage.END)
-        assert (await other.receive())["type"] == "stream_end"
-
-
-async def test_leases_count_from_the_return_of_redis(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 1) == [1]
-        own_redis.pause()
-        await asyncio.sleep(2.5 * LEASE)
-        own_redis.resume()
-        await becomes(pair.other, "healthy")
-        assert (await get(pair.other))[1]["status"] == "running"
-        await becomes(pair.owner, "healthy")
-        stage.say("i", 2, Stage.END)
-        assert await chunks(other, 1) == [2]
-        assert (await other.receive())["type"] == "stream_end"
-        assert await chunks(client, 1) == [2]
-
-
-async def test_a_server_waits_for_redis(own_redis: RedisServer, serve: Serve) -> None:
-    agent = Agent()
-
-    @agent.invoke_handler
-    async def invoke(payload: Any, context: InvocationContext) -> Any:
-        return payload
-
-    own_redis.stop()
-    server = await serve(agent, store={"url": own_redis.url, "lease": LEASE})
-    assert await readiness(server) == "unavailable"
-    async with server.connect() as client:
-        frame = await answered(client, action="invoke", payload=1)
-        assert frame["error"]["code"] == "store_unavailable"
-        own_redis.start()
-        await becomes(server, "healthy")
-        assert (await client.ask(action="invoke", payload=1))["payload"] == 1
-
-
-async def test_a_server_that_redis_forgets_to_speak_to_is_heard_again(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        for kind in ("pubsub", "normal"):
-            own_redis.client.client_kill_filter(_type=kind, skipme=True)
-        frame = await other.ask(action="cancel_invocation", invocation_id="i")
-        if frame["type"] == "error":
-            assert frame["error"]["code"] == "store_unavailable"
-            await becomes(pair.other, "healthy")
-            frame = await other.ask(action="cancel_invocation", invocation_id="i")
-        assert frame["payload"]["status"] == "cancelled"
-
-
-# --- what Redis holds -------------------------------------------------------------------------
-
-
-async def test_every_key_has_its_time(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis, invocations={"retention": 0.2})
-    async with pair.owner.connect() as client:
-        await begin(client, stage, 1)
-        await get(pair.other)
-        keys = redis.all_keys()
-        assert len([key for key in keys if ":lease:" in key]) == 2
-        assert len(keys) == 4
-        assert all(redis.client.pttl(key) > 0 for key in keys)
-        stage.say("i", Stage.END)
-        await client.until(type="stream_end")
-        assert all(redis.client.pttl(key) > 0 for key in redis.all_keys())
-        await asyncio.sleep(0.3)
-        assert (await get(pair.other))[0] == 404
-        assert (await get(pair.owner))[0] == 404
-        stage.say("i", Stage.END)
-        assert (await client.ask(action="invoke", invocation_id="i"))["type"] == "stream_end"
-
-
-async def test_the_log_is_bounded_in_redis_as_in_memory(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis, invocations={"replay_bytes": 10_000})
-    async with pair.owner.connect() as client:
-        for _ in range(50):
-            stage.say("i", *["x" * 100] * 20)
-        await client.send(action="invoke", invocation_id="i")
-        await chunks(client, 1000)
-        stage.say("i", Stage.END)
-        await client.until(type="stream_end")
-    (stream,) = (key for key in redis.all_keys() if ":chunks:" in key)
-    held = len(json.dumps(redis.client.xrange(stream)))
-    assert 9_000 < held <= 20_000
-
-
-OURS: dict[Any, Any] = {
-    "status": "running",
-    "record": msgspec.json.encode(Record("foreign", "s", 0.0)).decode(),
-    "replica": "r",
-    "first": "1",
-    "last": "0",
-}
-
-FOREIGN: list[Callable[[RedisServer, str], Any]] = [
-    lambda redis, key: redis.client.set(key, "a string"),
-    lambda redis, key: redis.client.lpush(key, "a list"),
-    lambda redis, key: redis.client.hset(key, mapping={"some": "hash"}),
-    lambda redis, key: redis.client.hset(key, mapping={"status": "running", "record": "{"}),
-    lambda redis, key: redis.client.hset(key, mapping={"status": "running", "record": "\xff"}),
-    lambda redis, key: redis.client.hset(
-        key, mapping={"status": "ended", "record": json.dumps({"invocation_id": "other"})}
-    ),
-    lambda redis, key: redis.client.hset(key, mapping={**OURS, "progress": "{"}),
-]
-
-
-@pytest.mark.parametrize("put", FOREIGN)
-async def test_a_foreign_value_is_no_invocation_and_harms_no_other(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage, put: Callable[[RedisServer, str], Any]
-) -> None:
-    pair = await serve_pair(redis)
-    put(redis, "{agentws}:record:foreign")
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        for action in ("get_invocation", "attach_invocation", "cancel_invocation"):
-            frame = await other.ask(action=action, invocation_id="foreign")
-            assert frame["error"]["code"] == "not_found"
-        frame = await other.ask(action="invoke", invocation_id="foreign")
-        assert frame["error"]["code"] == "already_exists"
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 1) == [1]
-
-
-async def test_what_others_put_into_a_stream_is_a_gap(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1, 2, 3)
-        stage.say("i", Stage.END)
-        await client.until(type="stream_end")
-        redis.client.delete("{agentws}:chunks:i")
-        redis.client.xadd("{agentws}:chunks:i", {"chunks": "nonsense"}, id="2-0")
-        redis.client.xadd("{agentws}:chunks:i", {"chunks": '["three"]'}, id="3-0")
-        frame = await other.ask(action="attach_invocation", invocation_id="i")
-        assert (frame["error"]["code"], frame["error"]["first_available"]) == ("replay_gap", 3)
-        await other.send(action="attach_invocation", invocation_id="i", starting_after=2)
-        assert await chunks(other, 1) == ["three"]
-        assert (await other.receive())["type"] == "stream_end"
-
-
-async def test_a_log_that_others_removed_is_a_gap(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1, 2, 3)
-        stage.say("i", Stage.END)
-        await client.until(type="stream_end")
-        redis.client.delete("{agentws}:chunks:i")
-        frame = await other.ask(action="attach_invocation", invocation_id="i")
-        assert (frame["error"]["code"], frame["error"]["first_available"]) == ("replay_gap", 4)
-
-
-@pytest.mark.parametrize(
-    "message", [b"", b"nonsense", b'{"type":"cancel"}', b'{"type":"attend","invocation_id":1}']
-)
-async def test_nonsense_on_a_channel_is_ignored(
-    redis: RedisServer, serve_pair: ServePair, stage: Stage, message: bytes
-) -> None:
-    pair = await serve_pair(redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        for channel in redis.client.pubsub_channels():
-            redis.client.publish(channel, message)
-        frame = await other.ask(action="cancel_invocation", invocation_id="i")
-        assert frame["payload"]["status"] == "cancelled"
-
-
-async def test_a_redis_that_is_full_takes_nothing_new_and_forgets_nothing_old(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
-) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as other:
-        await begin(client, stage, 1)
-        own_redis.client.config_set("maxmemory", "1")
-        for number in range(2, 5):
-            stage.say("i", number)
-            assert await chunks(client, 1) == [number]
-        await becomes(pair.other, "unavailable")
-        frame = await answered(other, action="invoke", invocation_id="new")
-        assert frame["error"]["code"] == "store_unavailable"
-        own_redis.client.config_set("maxmemory", "0")
-        await becomes(pair.other, "healthy")
-        await other.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(other, 4) == [1, 2, 3, 4]
-        stage.say("i", Stage.END)
-        assert (await other.receive())["type"] == "stream_end"
-
-
-# --- the end ----------------------------------------------------------------------------------
 
 
 async def test_a_drain_during_which_others_end_leaves_nothing_undone(

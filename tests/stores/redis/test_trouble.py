@@ -8,7 +8,17 @@ import pytest
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.support.primary import Primary
 from tests.support.redis_server import RedisServer, running_redis
-from tests.support.replicas import LEASE, ServePair, Stage, becomes, begin, chunks, get, readiness
+from tests.support.replicas import (
+    LEASE,
+    Pair,
+    Stage,
+    becomes,
+    begin,
+    chunks,
+    get,
+    readiness,
+    replay,
+)
 
 IN_TIME = LEASE + 2
 """Seconds within which a loss is told (§10)."""
@@ -62,9 +72,7 @@ async def test_a_primary_that_became_read_only_is_left(
         stage.say("i", 4, Stage.END)
         assert await chunks(follower, 2) == [3, 4]
         assert (await follower.receive())["type"] == "stream_end"
-    async with other.connect() as late:
-        await late.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(late, 4) == [1, 2, 3, 4]
+    assert await replay(other, 4) == [1, 2, 3, 4]
 
 
 # --- older data -------------------------------------------------------------------------------
@@ -77,27 +85,23 @@ def come_back_older(redis: RedisServer) -> None:
 
 
 async def test_what_is_still_running_is_written_again(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, own_redis: RedisServer, stage: Stage, client: Client, other: Client
 ) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as follower:
-        await begin(client, stage, 1, 2)
-        await follower.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(follower, 2) == [1, 2]
-        own_redis.client.save()
-        stage.say("i", 3, 4)
-        assert await chunks(follower, 2) == [3, 4]  # so they had been written
-        come_back_older(own_redis)
-        await becomes(pair.owner, "healthy")
-        await becomes(pair.other, "healthy")
-        stage.say("i", 5)
-        assert await chunks(follower, 1) == [5]
-        async with pair.other.connect() as late:
-            await late.send(action="attach_invocation", invocation_id="i")
-            assert await chunks(late, 5) == [1, 2, 3, 4, 5]
-        await asyncio.sleep(1.5 * LEASE)
-        stage.say("i", Stage.END)
-        assert (await follower.receive())["type"] == "stream_end"
+    await begin(client, stage, 1, 2)
+    await other.send(action="attach_invocation", invocation_id="i")
+    assert await chunks(other, 2) == [1, 2]
+    own_redis.client.save()
+    stage.say("i", 3, 4)
+    assert await chunks(other, 2) == [3, 4]  # so they had been written
+    come_back_older(own_redis)
+    await becomes(pair.owner, "healthy")
+    await becomes(pair.other, "healthy")
+    stage.say("i", 5)
+    assert await chunks(other, 1) == [5]
+    assert await replay(pair.other, 5) == [1, 2, 3, 4, 5]
+    await asyncio.sleep(1.5 * LEASE)
+    stage.say("i", Stage.END)
+    assert (await other.receive())["type"] == "stream_end"
     assert (await status_becomes(pair.other, "completed"))["stream"] == {
         "first_available": 1,
         "last_sequence_number": 5,
@@ -105,9 +109,8 @@ async def test_what_is_still_running_is_written_again(
 
 
 async def test_a_restart_that_nobody_noticed_leaves_no_gap(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, own_redis: RedisServer, stage: Stage
 ) -> None:
-    pair = await serve_pair(own_redis)
     async with pair.owner.connect() as client, pair.other.connect() as follower:
         await begin(client, stage, 1, 2)
         own_redis.client.save()
@@ -119,15 +122,12 @@ async def test_a_restart_that_nobody_noticed_leaves_no_gap(
         await client.until(type="stream_end")
         assert await chunks(follower, 1) == [4]
         assert (await follower.receive())["type"] == "stream_end"
-    async with pair.other.connect() as late:
-        await late.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(late, 4) == [1, 2, 3, 4]
+    assert await replay(pair.other, 4) == [1, 2, 3, 4]
 
 
 async def test_what_nobody_runs_any_more_is_lost_in_time(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, own_redis: RedisServer, stage: Stage
 ) -> None:
-    pair = await serve_pair(own_redis)
     async with pair.owner.connect() as client, pair.other.connect() as follower:
         await begin(client, stage, 1, 2)
         await follower.send(action="attach_invocation", invocation_id="i")
@@ -150,14 +150,12 @@ async def test_what_nobody_runs_any_more_is_lost_in_time(
 
 
 async def test_what_ended_while_redis_was_away_is_written_whole(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, own_redis: RedisServer, stage: Stage, client: Client
 ) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client:
-        await begin(client, stage, 1)
-        own_redis.stop()
-        stage.say("i", 2, Stage.END)
-        await client.until(type="stream_end")
+    await begin(client, stage, 1)
+    own_redis.stop()
+    stage.say("i", 2, Stage.END)
+    await client.until(type="stream_end")
     own_redis.start()
     with own_redis.client.monitor() as monitor:  # type: ignore[no-untyped-call]
         async with asyncio.timeout(PATIENCE):
@@ -174,20 +172,18 @@ async def test_what_ended_while_redis_was_away_is_written_whole(
 
 
 async def test_connections_that_are_cut_cost_nothing(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage
+    pair: Pair, own_redis: RedisServer, stage: Stage, client: Client, other: Client
 ) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client, pair.other.connect() as follower:
-        await begin(client, stage, 0)
-        await follower.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(follower, 1) == [0]
-        for number in range(1, 6):
-            own_redis.client.client_kill_filter(_type="normal", skipme=True)
-            stage.say("i", number)
-            assert await chunks(client, 1) == [number]
-            assert await chunks(follower, 1) == [number]
-        stage.say("i", Stage.END)
-        assert (await follower.receive())["type"] == "stream_end"
+    await begin(client, stage, 0)
+    await other.send(action="attach_invocation", invocation_id="i")
+    assert await chunks(other, 1) == [0]
+    for number in range(1, 6):
+        own_redis.client.client_kill_filter(_type="normal", skipme=True)
+        stage.say("i", number)
+        assert await chunks(client, 1) == [number]
+        assert await chunks(other, 1) == [number]
+    stage.say("i", Stage.END)
+    assert (await other.receive())["type"] == "stream_end"
     assert (await status_becomes(pair.other, "completed"))["status"] == "completed"
 
 
@@ -251,23 +247,19 @@ async def test_a_redis_that_refuses_at_the_start_is_waited_for(
 
 @PASSING
 async def test_a_redis_that_refuses_for_a_while_costs_no_chunk(
-    own_redis: RedisServer, serve_pair: ServePair, stage: Stage, refuse: Change, relent: Change
+    pair: Pair, own_redis: RedisServer, stage: Stage, client: Client, refuse: Change, relent: Change
 ) -> None:
-    pair = await serve_pair(own_redis)
-    async with pair.owner.connect() as client:
-        await begin(client, stage, 1)
-        refuse(own_redis)
-        await becomes(pair.owner, "unavailable")
-        stage.say("i", 2)
-        assert await chunks(client, 1) == [2]
-        relent(own_redis)
-        await becomes(pair.owner, "healthy")
-        await becomes(pair.other, "healthy")
-        stage.say("i", 3, Stage.END)
-        await client.until(type="stream_end")
-    async with pair.other.connect() as late:
-        await late.send(action="attach_invocation", invocation_id="i")
-        assert await chunks(late, 3) == [1, 2, 3]
+    await begin(client, stage, 1)
+    refuse(own_redis)
+    await becomes(pair.owner, "unavailable")
+    stage.say("i", 2)
+    assert await chunks(client, 1) == [2]
+    relent(own_redis)
+    await becomes(pair.owner, "healthy")
+    await becomes(pair.other, "healthy")
+    stage.say("i", 3, Stage.END)
+    await client.until(type="stream_end")
+    assert await replay(pair.other, 3) == [1, 2, 3]
 
 
 @pytest.fixture
