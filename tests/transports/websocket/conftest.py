@@ -265,11 +265,15 @@ async def ending_of(log_lines: LogLines) -> tuple[int, str | None]:
 
 
 async def only_ending(server: Running, log_lines: LogLines) -> tuple[int, str | None]:
-    """Return close code and error code of the line, and check that there is no other."""
-    found = await ending_of(log_lines)
+    """Return close code and error code of the line, and check that there is no other.
+
+    Nor is a fault of the handler's logged, but where it is the error.
+    """
+    close_code, error_code = await ending_of(log_lines)
     await server.server.drain()
     assert_no_more_lines(log_lines)
-    return found
+    assert len(faults(log_lines)) == (error_code == "internal_error")
+    return close_code, error_code
 
 
 def assert_no_more_lines(log_lines: LogLines) -> None:

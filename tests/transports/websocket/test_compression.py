@@ -4,13 +4,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from agentws import InvocationContext
 from tests.conftest import LogLines, Serve
 from tests.support.agents import agent_of, echo
 from tests.support.peers import TEXT, masked
-from tests.transports.websocket.conftest import MIB, ending_of, handshake_of, noise_of
+from tests.transports.websocket.conftest import MIB, converse, ending_of, handshake_of, noise_of
 
 
 async def test_compression_is_offered_only_where_it_is_set(serve: Serve) -> None:
@@ -61,12 +60,7 @@ async def test_compressed_data_that_is_corrupt_is_closed_with_1007(
     serve: Serve, log_lines: LogLines, path: str
 ) -> None:
     agent = agent_of(echo)
-
-    @agent.ws_handler
-    async def talk(ws: web.WebSocketResponse, context: InvocationContext) -> None:
-        async for message in ws:
-            await ws.send_str(message.data)
-
+    agent.ws_handler(converse)
     server = await serve(agent, websocket={"compression": True})
     async with server.connect(path, compression="deflate") as client:
         client.connection.transport.write(masked(TEXT, b"\xff\xff\xff", first_bits=0xC0))

@@ -15,6 +15,13 @@ from tests.transports.websocket.conftest import assert_alive, forever, record_of
 
 SECRET = "hunter2"
 
+INTERNAL_ERROR = {
+    "code": "internal_error",
+    "message": "Internal server error",
+    "retryable": False,
+    "source": "upstream",
+}
+
 
 class Hopeless(Exception):
     def __str__(self) -> str:
@@ -164,12 +171,7 @@ async def test_a_handler_that_fails_is_an_internal_error(
             "type": "error",
             "invocation_id": "i",
             "session_id": "s",
-            "error": {
-                "code": "internal_error",
-                "message": "Internal server error",
-                "retryable": False,
-                "source": "upstream",
-            },
+            "error": INTERNAL_ERROR,
         }
         record = await record_of(client, "i")
         assert record["status"] == "failed"
@@ -225,12 +227,7 @@ async def test_a_get_or_cancel_handler_that_fails_is_an_internal_error(
             "action": action,
             "invocation_id": "i",
             "session_id": "s",
-            "error": {
-                "code": "internal_error",
-                "message": "Internal server error",
-                "retryable": False,
-                "source": "upstream",
-            },
+            "error": INTERNAL_ERROR,
         }
         gate.opened.set()
         assert (await client.receive())["payload"] == 1

@@ -18,7 +18,6 @@ from tests.transports.websocket.conftest import (
     connected,
     converse,
     ending_of,
-    faults,
     only_ending,
     raw_agent_of,
     received,
@@ -59,7 +58,6 @@ async def test_a_handler_that_waits_is_closed_with_1001_after_the_grace(
             assert seconds() - started >= 0.3
             assert await drain is True
     assert await only_ending(server, log_lines) == (1001, None)
-    assert not faults(log_lines)
 
 
 async def test_a_handler_that_is_cancelled_has_time_for_a_last_word(

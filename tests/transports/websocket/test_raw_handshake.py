@@ -1,13 +1,12 @@
 """Handshakes of the raw socket, and which sockets there are for which agent (§1, §2)."""
 
-from typing import Any
-
 import aiohttp
 import pytest
 from msgspec.structs import replace
 
 from agentws import Agent, InvocationContext, __version__
 from tests.conftest import LogLines, Serve
+from tests.support.agents import agent_of, echo
 from tests.transports.websocket.conftest import (
     FIELD,
     RAW,
@@ -114,13 +113,7 @@ async def test_a_plain_request_has_to_be_upgraded(serve: Serve) -> None:
 
 
 async def test_without_a_handler_of_its_own_the_route_is_the_framed_socket(serve: Serve) -> None:
-    agent = Agent()
-
-    @agent.invoke_handler
-    async def invoke(payload: Any, context: InvocationContext) -> Any:
-        return payload
-
-    server = await serve(agent)
+    server = await serve(agent_of(echo))
     async with server.connect(RAW) as client:
         assert (await client.ask(action="invoke", payload=1))["payload"] == 1
 
