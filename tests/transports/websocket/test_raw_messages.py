@@ -100,6 +100,7 @@ async def test_the_line_tells_how_much_went_over_it(
         await closing(client)
     fields = await line_of(log_lines)
     assert (fields["bytes_received"], fields["bytes_sent"]) == (4 + 3, 2 + 5 + 2 + 1)
+    assert fields["invocations"] == 0
 
 
 async def test_a_ping_is_answered_while_the_handler_receives(serve: Serve) -> None:
