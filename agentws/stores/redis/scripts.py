@@ -102,22 +102,25 @@ end
 """
 
 _LISTED: Final = """
+-- What others have put under the keys of lists is no reason to refuse an invocation: so pcall.
 local function enlist(root, record, id, ttl)
     local known = redis.call('HMGET', record, 'owner', 'session_of', 'created_at', 'status')
     if not known[1] then return end
     for _, name in ipairs({known[1], known[2]}) do
-        redis.call('ZADD', root .. 'list:' .. name, known[3], id)
+        redis.pcall('ZADD', root .. 'list:' .. name, known[3], id)
         redis.call('PEXPIRE', root .. 'list:' .. name, ttl)
     end
     if known[4] == 'running' then
-        redis.call('ZADD', root .. 'turns:' .. known[2], known[3], id)
+        redis.pcall('ZADD', root .. 'turns:' .. known[2], known[3], id)
         redis.call('PEXPIRE', root .. 'turns:' .. known[2], ttl)
     end
 end
 local function sweep(root, list, moment)
     -- Each claim adds one and looks at a few, the oldest and some anywhere: so the greater part of
     -- a list is always of what is there.
-    local anywhere = moment % redis.call('ZCARD', list)
+    local count = redis.pcall('ZCARD', list)
+    if type(count) ~= 'number' or count == 0 then return end
+    local anywhere = moment % count
     for _, first in ipairs({0, anywhere}) do
         for _, id in ipairs(redis.call('ZRANGE', list, first, first + 1)) do
             if redis.call('EXISTS', root .. 'record:' .. id) == 0 then
@@ -131,7 +134,7 @@ end
 _LEAVE_TURN: Final = """
 local function leave_turn(root, record, id)
     local name = redis.call('HGET', record, 'session_of')
-    if name then redis.call('ZREM', root .. 'turns:' .. name, id) end
+    if name then redis.pcall('ZREM', root .. 'turns:' .. name, id) end
 end
 """
 
@@ -163,7 +166,7 @@ local known = redis.call('HMGET', record, 'claim', 'status', 'gone_at', 'last')
 local function others()
     local found = {}
     if if_busy == 'parallel' then return found end
-    for _, other in ipairs(redis.call('ZREVRANGE', root .. 'turns:' .. session_of, 0, -1)) do
+    for _, other in ipairs(redis.pcall('ZREVRANGE', root .. 'turns:' .. session_of, 0, -1)) do
         local its = redis.call('HMGET', root .. 'record:' .. other, 'status', 'replica', 'session')
         local is_given_up = may_judge == '1' and is_abandoned(root, its[2], its[3], patience)
         if other ~= id and its[1] == 'running' and not is_given_up then

@@ -23,7 +23,9 @@ async def test_every_key_has_its_time(
         await get(pair.other)
         keys = redis.all_keys()
         assert len([key for key in keys if ":lease:" in key]) == 2
-        assert len(keys) == 4
+        assert len([key for key in keys if ":list:" in key]) == 2  # its owner's, its session's
+        assert len([key for key in keys if ":turns:" in key]) == 1
+        assert len(keys) == 7
         assert all(redis.client.pttl(key) > 0 for key in keys)
         stage.say("i", Stage.END)
         await client.until(type="stream_end")
