@@ -6,7 +6,7 @@ from agentws.transports.http.probes import PROBES
 from tests.auth.conftest import FOREIGN, FRAMED, KEYS, RAW, knowing, post, shake_hands
 from tests.conftest import Serve
 from tests.support.http_client import Session
-from tests.support.peers import HttpPeer
+from tests.support.peers import exchange
 
 
 async def test_pages_of_the_server_itself_may_call(serve: Serve, session: Session) -> None:
@@ -43,10 +43,8 @@ async def test_pages_of_an_allowed_origin_may(serve: Serve, session: Session) ->
 
 async def test_one_foreign_origin_among_several_is_enough(serve: Serve) -> None:
     server = await serve(knowing())
-    async with HttpPeer.connect(server) as peer:
-        own, foreign = "Origin: http://test", "Origin: https://elsewhere.example"
-        peer.request("GET /invocations/i", own, foreign)
-        assert (await peer.answer())[0] == 403
+    own, foreign = "Origin: http://test", "Origin: https://elsewhere.example"
+    assert (await exchange(server, "GET /invocations/i", own, foreign))[0] == 403
 
 
 async def test_a_preflight_needs_no_credentials_but_an_origin(

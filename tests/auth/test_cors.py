@@ -5,7 +5,7 @@ import pytest
 from agentws import Agent, InvocationContext
 from tests.conftest import Running, Serve
 from tests.support.http_client import Session
-from tests.support.peers import HttpPeer
+from tests.support.peers import exchange
 
 OURS = "https://app.example"
 FOREIGN = "https://elsewhere.example"
@@ -98,9 +98,9 @@ async def test_an_origin_that_is_not_allowed_is_refused_whole(
 async def test_odd_bytes_of_a_preflight_are_refused(serve: Serve, name: str, status: int) -> None:
     server = await serve(counting(), http={"cors_origins": ("*",)})
     headers = {**wishing(OURS), name: "\xff"}
-    async with HttpPeer.connect(server) as peer:
-        peer.request("OPTIONS /invocations", *(": ".join(item) for item in headers.items()))
-        answered, _, body = await peer.answer()
+    answered, _, body = await exchange(
+        server, "OPTIONS /invocations", *(": ".join(item) for item in headers.items())
+    )
     assert answered == status
     assert b'"error"' in body
 

@@ -52,6 +52,37 @@ async def in_parts(body: bytes, size: int = 300) -> AsyncIterator[bytes]:
         yield body[start : start + size]
 
 
+async def begin(
+    server: Running,
+    session: Session,
+    invocation_id: str,
+    payload: Any = None,
+    *,
+    session_id: str = "",
+    headers: Mapping[str, str] = {},
+) -> None:
+    """Invoke, and leave it to run with nobody who listens (RFC 7240 §4.1)."""
+    url = f"{server.http}/invocations?agent_session_id={session_id}"
+    asked = named(invocation_id, **ASYNC, **headers)
+    async with session.post(url, json=payload, headers=asked) as answer:
+        assert answer.status == 202
+
+
+async def run(
+    server: Running,
+    session: Session,
+    invocation_id: str,
+    payload: Any = None,
+    *,
+    session_id: str = "",
+    headers: Mapping[str, str] = {},
+) -> None:
+    """Invoke, and listen to the end, whatever it is."""
+    url = f"{server.http}/invocations?agent_session_id={session_id}"
+    async with session.post(url, json=payload, headers=named(invocation_id, **headers)) as answer:
+        await answer.read()
+
+
 # --- the events of a stream -------------------------------------------------------------------
 
 

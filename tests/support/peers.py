@@ -105,6 +105,15 @@ class HttpPeer(Peer):
             return int(status.split()[1]), headers, body
 
 
+async def exchange(
+    server: Address, line: str, *headers: str, body: bytes = b""
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask once, over a connection of its own; return what `HttpPeer.answer` does."""
+    async with HttpPeer.connect(server) as peer:
+        peer.request(line, *headers, body=body)
+        return await peer.answer()
+
+
 class FramedPeer(Peer):
     """A WebSocket client on the framed socket, which answers neither ping nor close by itself."""
 

@@ -1,6 +1,5 @@
 """What every answer carries, and who names the request (§1)."""
 
-import asyncio
 import platform
 import re
 from collections.abc import Awaitable
@@ -9,9 +8,10 @@ import aiohttp
 import pytest
 
 from agentws import __version__
-from tests.conftest import PATIENCE, Serve
+from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, each, echo
 from tests.support.http_client import ASYNC, JSON, ROUTES, SSE, UUID, Session, named
+from tests.support.peers import HttpPeer
 
 
 async def test_every_answer_carries_its_headers(serve: Serve, session: Session) -> None:
@@ -134,11 +134,9 @@ async def test_what_is_no_http_is_refused_and_harms_nobody(
     serve: Serve, session: Session, request_: bytes
 ) -> None:
     server = await serve(agent_of(echo))
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
-    writer.write(request_)
-    async with asyncio.timeout(PATIENCE):
-        answer = await reader.read()
-    writer.close()
+    async with HttpPeer.connect(server) as peer:
+        peer.writer.write(request_)
+        answer = await peer.rest()
     status_line, _, _ = answer.partition(b"\r\n")
     assert status_line.startswith(b"HTTP/1.")
     assert b" 400 " in status_line

@@ -10,7 +10,7 @@ import pytest
 
 from agentws import InvocationContext, InvocationError
 from agentws.agent.handlers import InvokeHandler
-from tests.conftest import PATIENCE, Serve
+from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, each, echo, soon
 from tests.support.http_client import (
     ASYNC,
@@ -18,6 +18,7 @@ from tests.support.http_client import (
     MIB,
     SSE,
     Session,
+    begin,
     chunk,
     end,
     ended,
@@ -25,6 +26,7 @@ from tests.support.http_client import (
     failure,
     named,
     refusal,
+    run,
 )
 from tests.support.peers import HttpPeer
 
@@ -33,10 +35,7 @@ async def test_attaching_replays_and_follows(serve: Serve, session: Session) -> 
     gate = Gate()
     server = await serve(agent_of(gate.stream))
     url = f"{server.http}/invocations"
-    async with session.post(
-        f"{url}?agent_session_id=s", json=["a", "b"], headers=named("i", **ASYNC)
-    ):
-        pass
+    await begin(server, session, "i", ["a", "b"], session_id="s")
     await soon(gate.entered)
     async with (
         session.get(f"{url}/i", headers=SSE) as first,
@@ -91,8 +90,7 @@ async def test_where_a_stream_is_taken_up(
 ) -> None:
     server = await serve(agent_of(each))
     url = f"{server.http}/invocations"
-    async with session.post(f"{url}?agent_session_id=s", json=[1, 2, 3], headers=named("i")):
-        pass
+    await run(server, session, "i", [1, 2, 3], session_id="s")
     headers = {**SSE} if last_event_id is None else {**SSE, "Last-Event-ID": last_event_id}
     query = {} if starting_after is None else {"starting_after": starting_after}
     async with session.get(f"{url}/i", headers=headers, params=query) as answer:
@@ -109,8 +107,7 @@ async def test_a_position_that_is_no_sequence_number_is_refused_and_named(
 ) -> None:
     server = await serve(agent_of(each))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=[1, 2, 3], headers=named("i")):
-        pass
+    await run(server, session, "i", [1, 2, 3])
     in_header = place == "Last-Event-ID"
     headers = {**SSE, "Last-Event-ID": position} if in_header else SSE
     query = {"starting_after": "1" if in_header else position}
@@ -152,8 +149,7 @@ async def test_attaching_to_a_failure_gets_the_error(
 
     server = await serve(agent_of(fail_late if streams else fail))
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i")):
-        pass
+    await run(server, session, "i")
     async with session.get(f"{url}/i", headers=SSE) as answer:
         assert answer.status == 200
         replayed = chunk(1, 1) if streams else b""
@@ -169,10 +165,7 @@ async def test_beyond_the_end_nothing_is_replayed_and_the_end_is_told(
     gate = Gate()
     server = await serve(agent_of(gate.stream))
     url = f"{server.http}/invocations"
-    async with session.post(
-        f"{url}?agent_session_id=s", json=["a", "b"], headers=named("i", **ASYNC)
-    ):
-        pass
+    await begin(server, session, "i", ["a", "b"], session_id="s")
     await soon(gate.entered)
     async with session.get(f"{url}/i?starting_after=10", headers=SSE) as answer:
         assert answer.status == 200
@@ -193,8 +186,7 @@ async def test_who_has_seen_the_end_comes_to_rest(
 ) -> None:
     server = await serve(agent_of(function))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=[1], headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i", [1])
     await ended(server, session, "i")
     for query in ("", "?starting_after=1"):
         async with session.get(f"{url}/i{query}", headers=SEEN_THE_END) as answer:
@@ -209,8 +201,7 @@ async def test_who_has_seen_the_end_comes_to_rest(
 async def test_who_knows_the_last_chunk_gets_the_end(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(each))
     url = f"{server.http}/invocations"
-    async with session.post(f"{url}?agent_session_id=s", json=[1, 2], headers=named("i")):
-        pass
+    await run(server, session, "i", [1, 2], session_id="s")
     async with session.get(f"{url}/i", headers={**SSE, "Last-Event-ID": "2"}) as answer:
         assert (answer.status, await answer.read()) == (200, end("i", "s"))
 
@@ -219,8 +210,7 @@ async def test_the_end_of_what_runs_cannot_have_been_seen(serve: Serve, session:
     gate = Gate()
     server = await serve(agent_of(gate.stream))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=["a"], headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i", ["a"])
     await soon(gate.entered)
     async with session.get(f"{url}/i", headers=SEEN_THE_END) as answer:
         assert "Last-Event-ID" in (await refusal(answer, 400, "invalid_request"))["message"]
@@ -234,8 +224,7 @@ async def test_the_end_of_what_runs_cannot_have_been_seen(serve: Serve, session:
 async def test_what_is_no_longer_held_is_a_gap(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(each), invocations={"replay_bytes": 3})
     url = f"{server.http}/invocations"
-    async with session.post(f"{url}?agent_session_id=s", json=[1, 2, 3, 4, 5], headers=named("i")):
-        pass
+    await run(server, session, "i", [1, 2, 3, 4, 5], session_id="s")
     for query in ("", "?starting_after=1"):
         async with session.get(f"{url}/i{query}", headers=SSE) as answer:
             error = await refusal(answer, 410, "replay_gap")
@@ -251,8 +240,7 @@ async def test_a_gap_where_nothing_at_all_is_held_tells_the_next_number(
 ) -> None:
     server = await serve(agent_of(each), invocations={"replay_bytes": 3})
     url = f"{server.http}/invocations"
-    async with session.post(f"{url}?agent_session_id=s", json=["long"], headers=named("i")):
-        pass
+    await run(server, session, "i", ["long"], session_id="s")
     async with session.get(f"{url}/i", headers=SSE) as answer:
         assert (await refusal(answer, 410, "replay_gap"))["first_available"] == 2
     async with session.get(f"{url}/i?starting_after=1", headers=SSE) as answer:
@@ -270,8 +258,7 @@ async def test_who_falls_behind_is_told_by_an_event_that_is_no_end(
     turns = asyncio.Semaphore(0)
     server = await serve(agent_of(invoke), invocations={"replay_bytes": 64 * KIB})
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     async with HttpPeer.connect(server, receive_buffer=4096, limit=MIB) as slow:
         slow.request("GET /invocations/i", "Accept: text/event-stream", "Connection: close")
         await slow.reader.readuntil(b"\r\n\r\n")
@@ -282,8 +269,7 @@ async def test_who_falls_behind_is_told_by_an_event_that_is_no_end(
                 turns.release()
                 assert b"event: stream_chunk" in await event(answer)
         slow.read_again()
-        async with asyncio.timeout(PATIENCE):
-            told = await slow.reader.read(-1)
+        told = await slow.rest()
     assert b'\r\nevent: error\ndata: {"error":{"code":"replay_gap"' in told
     assert b'"retryable":false,"source":"user","first_available":' in told
     assert b"id: end" not in told

@@ -10,7 +10,7 @@ from agentws import InvocationContext
 from tests.conftest import Serve
 from tests.support.agents import agent_of, echo
 from tests.support.http_client import KIB, MIB, Session, in_parts, refusal, text_of
-from tests.support.peers import HttpPeer
+from tests.support.peers import HttpPeer, exchange
 
 
 @pytest.mark.parametrize(
@@ -80,19 +80,18 @@ async def test_a_body_of_a_length_past_the_limit_is_refused_before_it_is_sent(
     serve: Serve,
 ) -> None:
     server = await serve(agent_of(echo), http={"max_body_size": LIMIT})
-    async with HttpPeer.connect(server) as peer:
-        peer.request("POST /invocations", "Content-Length: 1000000000000")
-        status, headers, body = await peer.answer()
+    status, headers, body = await exchange(
+        server, "POST /invocations", "Content-Length: 1000000000000"
+    )
     assert (status, headers["x-platform-error-source"]) == (413, "user")
     assert json.loads(body)["error"]["code"] == "payload_too_large"
 
 
 async def test_a_body_that_never_ends_is_refused_when_it_is_too_large(serve: Serve) -> None:
     server = await serve(agent_of(echo), http={"max_body_size": LIMIT})
-    async with HttpPeer.connect(server) as peer:
-        body = b"%x\r\n%b\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1))
-        peer.request("POST /invocations", "Transfer-Encoding: chunked", body=body)
-        assert (await peer.answer())[0] == 413
+    body = b"%x\r\n%b\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1))
+    answer = await exchange(server, "POST /invocations", "Transfer-Encoding: chunked", body=body)
+    assert answer[0] == 413
 
 
 async def test_a_client_that_leaves_amid_its_body_starts_nothing(

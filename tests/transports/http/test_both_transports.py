@@ -2,7 +2,7 @@
 
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, echo
-from tests.support.http_client import SSE, Session, chunk, end, event, named, record_of
+from tests.support.http_client import SSE, Session, chunk, end, event, named, record_of, run
 
 
 async def test_what_starts_on_a_socket_is_polled_followed_and_cancelled_over_http(
@@ -74,9 +74,7 @@ async def test_the_answer_to_a_coroutine_is_followed_on_a_socket(
     serve: Serve, session: Session
 ) -> None:
     server = await serve(agent_of(echo))
-    url = f"{server.http}/invocations?agent_session_id=s"
-    async with session.post(url, json=[1], headers=named("i")):
-        pass
+    await run(server, session, "i", [1], session_id="s")
     async with server.connect() as client:
         assert await client.ask(action="attach_invocation", invocation_id="i") == {
             "type": "result",

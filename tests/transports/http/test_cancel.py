@@ -9,7 +9,7 @@ import pytest
 from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import Serve
 from tests.support.agents import Gate, Raiser, agent_of, soon
-from tests.support.http_client import ASYNC, Session, ended, named, record_of, refusal
+from tests.support.http_client import Session, begin, ended, named, record_of, refusal, run
 from tests.support.peers import HttpPeer
 
 
@@ -54,8 +54,7 @@ async def test_a_cancel_that_takes_its_time_is_under_way(serve: Serve, session: 
 
     server = await serve(agent_of(invoke), invocations={"cancel_grace": 0.1})
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     await soon(entered)
     async with session.post(f"{url}/i/cancel") as answer:
         assert answer.status == 200
@@ -82,10 +81,8 @@ async def test_what_has_ended_cannot_be_cancelled(serve: Serve, session: Session
     server = await serve(agent)
     url = f"{server.http}/invocations"
     for payload in ("return", "fail"):
-        async with session.post(url, json=payload, headers=named(payload)):
-            pass
-    async with session.post(url, json="wait", headers=named("wait", **ASYNC)):
-        pass
+        await run(server, session, payload, payload)
+    await begin(server, session, "wait", "wait")
     async with session.post(f"{url}/wait/cancel") as answer:
         assert answer.status == 200
     for name in ("return", "fail", "wait"):
@@ -100,8 +97,7 @@ async def test_the_body_of_a_cancel_is_not_looked_at(serve: Serve, session: Sess
     server = await serve(agent_of(gate))
     url = f"{server.http}/invocations"
     for number, data in enumerate([b"nonsense", b"{}", b"x" * 100_000]):
-        async with session.post(url, headers=named(str(number), **ASYNC)):
-            pass
+        await begin(server, session, str(number))
         async with session.post(f"{url}/{number}/cancel", data=data) as answer:
             assert (await answer.json())["status"] == "cancelled"
 
@@ -117,8 +113,7 @@ async def test_a_cancel_whose_client_leaves_takes_effect(serve: Serve, session: 
             await let_go.wait()
 
     server = await serve(agent_of(invoke))
-    async with session.post(f"{server.http}/invocations", headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     async with HttpPeer.connect(server) as peer:
         peer.request("POST /invocations/i/cancel")
         await soon(cleaning_up)
@@ -132,8 +127,7 @@ async def test_a_cancel_whose_client_leaves_at_once_takes_effect(
 ) -> None:
     gate = Gate()
     server = await serve(agent_of(gate))
-    async with session.post(f"{server.http}/invocations", headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     await soon(gate.entered)
     async with HttpPeer.connect(server) as peer:
         peer.request("POST /invocations/i/cancel")
@@ -158,8 +152,7 @@ async def test_the_agents_cancel_handler_decides_for_any_id(serve: Serve, sessio
 
     server = await serve(agent)
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     await soon(gate.entered)
     for name in ("i", "i", "unknown"):
         async with session.post(f"{url}/{name}/cancel") as answer:
@@ -190,8 +183,7 @@ async def test_a_cancel_handler_that_raises_leaves_the_task_alone(
 
     server = await serve(agent)
     url = f"{server.http}/invocations"
-    async with session.post(url, json="done", headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i", "done")
     await soon(gate.entered)
     async with session.post(f"{url}/i/cancel") as answer:
         await refusal(answer, status, code)
@@ -213,8 +205,7 @@ async def test_a_cancel_handler_whose_client_leaves_is_seen_through(
         await let_go.wait()
 
     server = await serve(agent)
-    async with session.post(f"{server.http}/invocations", headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     await soon(gate.entered)
     async with HttpPeer.connect(server) as peer:
         peer.request("POST /invocations/i/cancel")

@@ -1,7 +1,6 @@
 """Clients that leave: who listens no more, and what becomes of the invocation (§6)."""
 
 import asyncio
-import socket
 
 import pytest
 
@@ -54,9 +53,7 @@ async def test_a_client_that_resets_the_connection_is_a_lost_listener(
     async with HttpPeer.connect(server) as peer:
         peer.request("POST /invocations")
         await soon(gate.entered)
-        sock = peer.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        peer.writer.transport.abort()
+        peer.vanish()
         await soon(gate.cancelled)
 
 

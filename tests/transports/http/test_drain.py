@@ -11,6 +11,7 @@ from tests.support.http_client import (
     JSON,
     SSE,
     Session,
+    begin,
     chunk,
     event,
     named,
@@ -26,8 +27,7 @@ async def test_while_it_drains_it_refuses_new_work_and_sees_to_the_old(
     server = await serve(agent_of(gate.stream), server={"shutdown_grace": 2 * PATIENCE})
     url = f"{server.http}/invocations"
     for name in ("i", "j"):
-        async with session.post(url, json=["a", "b"], headers=named(name, **ASYNC)):
-            pass
+        await begin(server, session, name, ["a", "b"])
     await soon(gate.entered)
     async with server.draining():
         for headers in ({}, JSON, ASYNC):

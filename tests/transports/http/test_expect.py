@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import LogLines, Serve
 from tests.support.agents import agent_of, echo
 from tests.support.http_client import UUID, Session
-from tests.support.peers import HttpPeer
+from tests.support.peers import HttpPeer, exchange
 
 EXPECTING = ("Expect: 100-continue", "Content-Length: 3")
 
@@ -29,17 +29,14 @@ async def test_no_body_is_asked_for_that_will_be_refused(serve: Serve) -> None:
         agent_of(echo), http={"max_body_size": 2}, auth={"api_keys": ("open-sesame",)}
     )
     for headers, status in (((), 401), (("api-key: open-sesame",), 413)):
-        async with HttpPeer.connect(server) as peer:
-            peer.request("POST /invocations", *EXPECTING, *headers)
-            answered, told, _ = await peer.answer()
-            assert (answered, told["connection"]) == (status, "close")
+        answered, told, _ = await exchange(server, "POST /invocations", *EXPECTING, *headers)
+        assert (answered, told["connection"]) == (status, "close")
 
 
 async def test_no_body_is_asked_for_that_has_no_bytes(serve: Serve) -> None:
     server = await serve(agent_of(echo))
-    async with HttpPeer.connect(server) as peer:
-        peer.request("POST /invocations", "Expect: 100-continue", "Content-Length: 0")
-        assert (await peer.answer())[::2] == (200, b"{}")
+    asked = ("Expect: 100-continue", "Content-Length: 0")
+    assert (await exchange(server, "POST /invocations", *asked))[::2] == (200, b"{}")
 
 
 async def test_nobody_waits_to_be_asked_in_http_1_0(serve: Serve) -> None:
@@ -78,9 +75,7 @@ async def test_no_expectation_comes_before_route_and_admission(
     serve: Serve, line: str, status: int, wish: str, log_lines: LogLines
 ) -> None:
     server = await serve(agent_of(echo), auth={"api_keys": ("key",)})
-    async with HttpPeer.connect(server) as peer:
-        peer.request(line, f"Expect: {wish}", "Content-Length: 2")
-        answered, headers, body = await peer.answer()
+    answered, headers, body = await exchange(server, line, f"Expect: {wish}", "Content-Length: 2")
     assert answered == status
     assert UUID.fullmatch(headers["x-request-id"])
     assert "error" in json.loads(body)
@@ -91,6 +86,4 @@ async def test_no_expectation_comes_before_route_and_admission(
 async def test_odd_expectations_are_refused_once_admitted(serve: Serve) -> None:
     server = await serve(agent_of(echo))
     for wish in ("\xff\xfe", "100-continue, wonders", "wonders"):
-        async with HttpPeer.connect(server) as peer:
-            peer.request("GET /liveness", f"Expect: {wish}")
-            assert (await peer.answer())[0] == 417
+        assert (await exchange(server, "GET /liveness", f"Expect: {wish}"))[0] == 417

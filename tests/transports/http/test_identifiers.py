@@ -9,8 +9,8 @@ from yarl import URL
 from agentws import Agent, InvocationContext
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, echo
-from tests.support.http_client import ASYNC, UUID, Session, named, record_of
-from tests.support.peers import HttpPeer
+from tests.support.http_client import UUID, Session, begin, named, record_of, run
+from tests.support.peers import HttpPeer, exchange
 
 
 @pytest.mark.parametrize("invocation_id", ["A-Za.z_0:9", "a" * 256, ".a", "..."[:2] + "-"])
@@ -45,9 +45,9 @@ async def test_a_malformed_id_in_the_header_is_refused_and_named(
     serve: Serve, session: Session, invocation_id: str
 ) -> None:
     server = await serve(agent_of(echo))
-    async with HttpPeer.connect(server) as peer:
-        peer.request("POST /invocations", f"x-agent-invocation-id: {invocation_id}")
-        status, headers, body = await peer.answer()
+    status, headers, body = await exchange(
+        server, "POST /invocations", f"x-agent-invocation-id: {invocation_id}"
+    )
     assert (status, headers["x-platform-error-source"]) == (400, "user")
     error = json.loads(body)["error"]
     assert error["code"] == "invalid_request"
@@ -62,9 +62,7 @@ async def test_a_malformed_id_in_the_path_is_refused(
     serve: Serve, template: str, path: str
 ) -> None:
     server = await serve(agent_of(echo))
-    async with HttpPeer.connect(server) as peer:
-        peer.request(template.format(f"/invocations/{path}"))
-        status, headers, body = await peer.answer()
+    status, headers, body = await exchange(server, template.format(f"/invocations/{path}"))
     assert (status, headers["x-platform-error-source"]) == (400, "user")
     assert json.loads(body)["error"]["code"] == "invalid_request"
     assert UUID.fullmatch(headers["x-request-id"])
@@ -73,8 +71,7 @@ async def test_a_malformed_id_in_the_path_is_refused(
 async def test_an_escaped_id_in_the_path_is_the_id(serve: Serve, session: Session) -> None:
     gate = Gate()
     server = await serve(agent_of(gate))
-    async with session.post(f"{server.http}/invocations", headers=named("a:b", **ASYNC)):
-        pass
+    await begin(server, session, "a:b")
     async with HttpPeer.connect(server) as peer:
         peer.request("GET /invocations/%61%3Ab")
         status, headers, body = await peer.answer()
@@ -88,8 +85,7 @@ async def test_an_escaped_id_in_the_path_is_the_id(serve: Serve, session: Sessio
 async def test_a_document_of_the_daemon_hides_no_invocation(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(echo))
     for name in ("docs", "cancel", "invocations_ws"):
-        async with session.post(f"{server.http}/invocations", json=1, headers=named(name)):
-            pass
+        await run(server, session, name, 1)
         assert (await record_of(server, session, name))["result"] == 1
 
 
@@ -143,9 +139,7 @@ async def test_a_malformed_session_is_refused_and_named(
     serve: Serve, asked: str, line: str
 ) -> None:
     server = await serve(agent_of(echo))
-    async with HttpPeer.connect(server) as peer:
-        peer.request(f"{line}?agent_session_id={asked}")
-        status, _, body = await peer.answer()
+    status, _, body = await exchange(server, f"{line}?agent_session_id={asked}")
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (400, "invalid_request")
     assert "agent_session_id" in error["message"]

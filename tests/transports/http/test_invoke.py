@@ -9,7 +9,7 @@ import pytest
 from agentws import Agent, InvocationContext
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, echo
-from tests.support.http_client import ASYNC, JSON, SSE, UUID, Session, ended, named, refusal
+from tests.support.http_client import ASYNC, JSON, SSE, UUID, Session, begin, ended, named, refusal
 from tests.support.peers import HttpPeer
 
 
@@ -137,8 +137,7 @@ async def test_an_id_that_is_held_is_refused_and_nothing_is_run(
 
     server = await serve(agent_of(invoke))
     url = f"{server.http}/invocations"
-    async with session.post(url, json="first", headers=named("i", **ASYNC)) as answer:
-        assert answer.status == 202
+    await begin(server, session, "i", "first")
     for headers in (named("i"), named("i", **SSE), named("i", **{"x-agent-user-id": "ann"})):
         async with session.post(url, json="running", headers=headers) as answer:
             assert (await refusal(answer, 409, "already_exists"))["source"] == "user"
@@ -155,8 +154,7 @@ async def test_too_many_invocations_are_refused_until_one_has_ended(
     gate = Gate()
     server = await serve(agent_of(gate), invocations={"max_running": 1})
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC)) as answer:
-        assert answer.status == 202
+    await begin(server, session, "i")
     for headers in ({}, ASYNC):
         async with session.post(url, headers=headers) as answer:
             error = await refusal(answer, 429, "too_many_invocations")

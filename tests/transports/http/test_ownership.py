@@ -7,7 +7,17 @@ import pytest
 from agentws import Agent, InvocationContext
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, echo, soon
-from tests.support.http_client import ASYNC, SSE, Session, chunk, event, named, record_of, refusal
+from tests.support.http_client import (
+    SSE,
+    Session,
+    begin,
+    chunk,
+    event,
+    named,
+    record_of,
+    refusal,
+    run,
+)
 
 ANN, BOB, NOBODY = {"x-agent-user-id": "ann"}, {"x-agent-user-id": "bob"}, dict[str, str]()
 
@@ -24,8 +34,7 @@ async def test_to_others_an_invocation_does_not_exist(
     gate = Gate()
     server = await serve(agent_of(gate.stream))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=["a"], headers=named("i", **ASYNC, **owner)):
-        pass
+    await begin(server, session, "i", ["a"], headers=owner)
     await soon(gate.entered)
 
     async def asked_by(user: dict[str, str]) -> list[tuple[int, Any]]:
@@ -70,8 +79,7 @@ async def test_the_agents_own_handlers_are_not_asked_about_anothers(
 
     server = await serve(agent)
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC, **ANN)):
-        pass
+    await begin(server, session, "i", headers=ANN)
     await soon(gate.entered)
     for user, status in ((BOB, 404), (NOBODY, 404), (ANN, 200)):
         async with session.get(f"{url}/i", headers=user) as answer:
@@ -84,8 +92,7 @@ async def test_the_agents_own_handlers_are_not_asked_about_anothers(
 async def test_an_id_of_anothers_is_taken_all_the_same(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(echo))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=1, headers=named("i", **ANN)):
-        pass
+    await run(server, session, "i", 1, headers=ANN)
     async with session.post(url, json=2, headers=named("i", **BOB)) as answer:
         await refusal(answer, 409, "already_exists")
     assert (await record_of(server, session, "i", ANN))["result"] == 1
@@ -94,8 +101,7 @@ async def test_an_id_of_anothers_is_taken_all_the_same(serve: Serve, session: Se
 async def test_a_socket_of_the_same_user_is_the_owner_too(serve: Serve, session: Session) -> None:
     gate = Gate()
     server = await serve(agent_of(gate))
-    async with session.post(f"{server.http}/invocations", headers=named("i", **ASYNC, **ANN)):
-        pass
+    await begin(server, session, "i", headers=ANN)
     for user, found in ((ANN, True), (BOB, False), (NOBODY, False)):
         async with server.connect(headers=user) as client:
             frame = await client.ask(action="get_invocation", invocation_id="i")

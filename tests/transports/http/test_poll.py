@@ -10,7 +10,7 @@ import pytest
 from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, each, echo
-from tests.support.http_client import ASYNC, SSE, Session, named, record_of, refusal
+from tests.support.http_client import SSE, Session, begin, named, record_of, refusal, run
 
 
 def is_recent(time: str) -> bool:
@@ -44,8 +44,7 @@ async def test_the_record_of_a_failure(serve: Serve, session: Session) -> None:
         raise RuntimeError("secret")
 
     server = await serve(agent_of(invoke))
-    async with session.post(f"{server.http}/invocations", headers=named("i")):
-        pass
+    await run(server, session, "i")
     record = await record_of(server, session, "i")
     assert record.keys() == {
         "invocation_id",
@@ -91,8 +90,7 @@ async def test_a_poll_by_head_tells_the_headers_alone(serve: Serve, session: Ses
     gate = Gate()
     server = await serve(agent_of(gate))
     url = f"{server.http}/invocations"
-    async with session.post(url, headers=named("i", **ASYNC)):
-        pass
+    await begin(server, session, "i")
     for headers in ({}, SSE):
         async with session.head(f"{url}/i", headers=headers) as answer:
             assert (answer.status, await answer.read()) == (200, b"")
@@ -103,8 +101,7 @@ async def test_a_poll_by_head_tells_the_headers_alone(serve: Serve, session: Ses
 
 async def test_a_poll_has_no_position(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(echo))
-    async with session.post(f"{server.http}/invocations", headers=named("i")):
-        pass
+    await run(server, session, "i")
     headers = {"Last-Event-ID": "x"}
     assert (await record_of(server, session, "i", headers))["status"] == "completed"
 
@@ -137,8 +134,7 @@ async def test_the_agents_get_handler_answers_for_any_id(serve: Serve, session: 
 
     server = await serve(agent)
     url = f"{server.http}/invocations"
-    async with session.post(url, json=1, headers=named("known")):
-        pass
+    await run(server, session, "known", 1)
     for name in ("known", "unknown"):
         async with session.get(f"{url}/{name}?agent_session_id=s") as answer:
             assert (answer.status, answer.headers["x-agent-invocation-id"]) == (200, name)

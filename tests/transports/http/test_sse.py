@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agentws import InvocationContext, InvocationError
-from tests.conftest import PATIENCE, LogLines, Serve
+from tests.conftest import LogLines, Serve
 from tests.support.agents import Gate, Raiser, agent_of, each, soon
 from tests.support.http_client import KIB, MIB, SSE, Session, chunk, end, event, failure, named
 from tests.support.peers import HttpPeer
@@ -104,8 +104,7 @@ async def test_an_event_stream_ends_the_connection_of_http_1_0(serve: Serve) -> 
                 f"x-agent-invocation-id: i\r\nContent-Length: {len(body)}\r\n\r\n".encode()
                 + body
             )
-            async with asyncio.timeout(PATIENCE):
-                received = await peer.reader.read()
+            received = await peer.rest()
         assert received.startswith(b"HTTP/1.0 200 OK\r\n")
         assert b"event: stream_end" in received
 

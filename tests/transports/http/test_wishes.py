@@ -9,7 +9,19 @@ import pytest
 from agentws import InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Serve
 from tests.support.agents import Gate, Raiser, agent_of, each, echo, soon
-from tests.support.http_client import ASYNC, JSON, KIB, SSE, UUID, Session, ended, named, refusal
+from tests.support.http_client import (
+    ASYNC,
+    JSON,
+    KIB,
+    SSE,
+    UUID,
+    Session,
+    begin,
+    ended,
+    named,
+    refusal,
+    run,
+)
 from tests.support.peers import HttpPeer
 
 # --- Accept -----------------------------------------------------------------------------------
@@ -105,8 +117,7 @@ async def test_an_array_longer_than_what_is_held_is_whole(serve: Serve, session:
 async def test_a_poll_that_refuses_events_gets_the_record(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(each))
     url = f"{server.http}/invocations"
-    async with session.post(url, json=[1], headers=named("i")):
-        pass
+    await run(server, session, "i", [1])
     for accept in ("text/event-stream;q=0", "application/json, text/event-stream;q=0.0"):
         async with session.get(f"{url}/i", headers={"Accept": accept}) as answer:
             assert (await answer.json())["invocation_id"] == "i"
@@ -167,10 +178,7 @@ async def test_what_was_promised_runs_on_with_nobody_listening(
     server = await serve(
         agent_of(gate.stream_late if streams else gate), invocations={"disconnect_grace": 0.0}
     )
-    async with session.post(
-        f"{server.http}/invocations", json=[1], headers=named("i", **ASYNC)
-    ) as answer:
-        assert answer.status == 202
+    await begin(server, session, "i", [1])
     await soon(gate.entered)
     url = f"{server.http}/invocations/i"
     async with session.get(url, headers=SSE) as listener:  # comes, and leaves again
