@@ -1,18 +1,12 @@
 """Modules written for the SDK run, by themselves and by `handler.target`."""
 
-import asyncio
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import websockets
 
 from agentws import InvocationContext, InvocationError
 from agentws.agent.loading import load
@@ -21,8 +15,8 @@ from agentws.compat import (
     InvocationWSContext,
     InvocationWSError,
 )
-from tests.conftest import PATIENCE, Client
-from tests.support.processes import ROOT
+from tests.support.ports import taken_port
+from tests.support.processes import ROOT, running
 
 MODULE = """
 from agentws.compat import InvocationWSAgentServerHost
@@ -39,26 +33,6 @@ app.run(port=9)
 """
 
 
-@asynccontextmanager
-async def running(*command: str, **variables: str) -> AsyncIterator[str]:
-    """Run a daemon and yield its port; it must end well."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE):
-        match = re.search(rb'"port":(\d+)', await process.stdout.readline())
-    assert match is not None
-    yield match[1].decode()
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
-    assert process.returncode == 0
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -67,15 +41,12 @@ async def running(*command: str, **variables: str) -> AsyncIterator[str]:
     ],
 )
 async def test_a_module_runs_by_itself_and_by_target(command: tuple[str, ...]) -> None:
-    async with running(*command, AGENTWS_SERVER__PORT="0") as port:
-        url = f"ws://127.0.0.1:{port}/invocations_ws/ws"
-        async with websockets.connect(url) as connection:
-            client = Client(connection)
-            frame = await client.ask(action="invoke", payload={"message": "hello"})
-            assert frame["payload"] == {"token": "hello"}
-            await client.until(type="stream_end")
-            frame = await client.ask(action="invoke", payload={})
-            assert frame["error"]["code"] == "invalid_request"
+    async with running(*command, server__port=0) as daemon, daemon.connect() as client:
+        frame = await client.ask(action="invoke", payload={"message": "hello"})
+        assert frame["payload"] == {"token": "hello"}
+        await client.until(type="stream_end")
+        frame = await client.ask(action="invoke", payload={})
+        assert frame["error"]["code"] == "invalid_request"
 
 
 def check(folder: Path, *options: str, **variables: str) -> dict[str, tuple[str, str]]:
@@ -123,8 +94,8 @@ def test_run_returns_while_a_daemon_imports_the_module(
 
 @pytest.mark.parametrize("problem", ["PORT", "taken"])
 def test_a_start_that_fails_is_one_sentence(problem: str) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as taken:
-        port = "many" if problem == "PORT" else str(taken.getsockname()[1])
+    with taken_port("0.0.0.0") as taken:
+        port = "many" if problem == "PORT" else str(taken)
         done = subprocess.run(
             [sys.executable, "examples/sdk_style.py"],
             cwd=ROOT,

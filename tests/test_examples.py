@@ -5,12 +5,12 @@ import json
 from array import array
 from typing import Any
 
-import aiohttp
 import pytest
 import websockets
 
 from agentws.agent.loading import load
 from tests.conftest import PATIENCE, Client, Frame, Running, Serve
+from tests.support.http_client import JSON, Session
 from tests.support.redis_server import RedisServer
 from tests.support.replicas import ServePair
 
@@ -123,7 +123,7 @@ async def test_sessions_are_conversations_of_their_own(serve: Serve) -> None:
         assert frame["payload"]["so_far"] == ["hello", "again"]
 
 
-async def test_both_ways_answers_on_all_three_ways_in(serve: Serve) -> None:
+async def test_both_ways_answers_on_all_three_ways_in(serve: Serve, session: Session) -> None:
     server = await serve(load("examples.both_ways:agent"))
     assert await streamed(server, {"message": "a b"}) == ["A", "B"]
     async with websockets.connect(f"{server.ws}/invocations_ws") as raw:
@@ -132,12 +132,11 @@ async def test_both_ways_answers_on_all_three_ways_in(serve: Serve) -> None:
         await raw.send("bye")
         await raw.wait_closed()
         assert raw.close_code == 1000
-    async with aiohttp.ClientSession(server.http) as session:
-        accept = {"Accept": "application/json"}
-        async with session.post("/invocations", json={"message": "a"}, headers=accept) as answer:
-            assert await answer.json() == ["A"]
-        async with session.get("/invocations/docs/openapi.json") as answer:
-            assert (await answer.json())["info"]["title"] == "Shout"
+    url, payload = f"{server.http}/invocations", {"message": "a"}
+    async with session.post(url, json=payload, headers=JSON) as answer:
+        assert await answer.json() == ["A"]
+    async with session.get(f"{url}/docs/openapi.json") as answer:
+        assert (await answer.json())["info"]["title"] == "Shout"
 
 
 async def test_audio_hears_and_speaks_at_the_same_time(serve: Serve) -> None:
@@ -183,12 +182,9 @@ async def test_sdk_style_streams(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("name", ["echo:agent", "framework:agent", "sdk_style:app"])
-async def test_http_reaches_them_as_well(serve: Serve, name: str) -> None:
+async def test_http_reaches_them_as_well(serve: Serve, session: Session, name: str) -> None:
     server = await serve(load(f"examples.{name}"))
     payload = {"message": "a", "prompt": "a"}
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations", data=json.dumps(payload)) as answer,
-    ):
+    async with session.post(f"{server.http}/invocations", data=json.dumps(payload)) as answer:
         assert answer.status == 200
         assert await answer.read()

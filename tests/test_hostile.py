@@ -1,25 +1,25 @@
 """What hostile peers can do to others on the same daemon: next to nothing (§8)."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
-import aiohttp
 import psutil
 import pytest
 
-from agentws import Agent, InvocationContext
+from agentws import InvocationContext
 from agentws.transports.http import bodies, http_api
 from agentws.transports.websocket.framed_ws import MOST_WAITING_ACTIONS
 from tests.conftest import Address, LogLines, Serve
+from tests.support.agents import agent_of, echo
 from tests.support.attackers import ATTACKS, MANY
+from tests.support.http_client import JSON, Session, refusal
 from tests.support.peers import TEXT, FramedPeer, HttpPeer, masked
-from tests.support.processes import ROOT, Daemon
+from tests.support.processes import ROOT, Daemon, serving
 
 LONGEST = 0.05
 """Seconds within which 99 of 100 echoes come back to somebody else."""
@@ -39,24 +39,19 @@ async def start() -> AsyncIterator[Start]:
     """Start daemons to be attacked; keywords set options, such as websocket__heartbeat."""
     daemons: list[Daemon] = []
 
-    async def begin(**options: object) -> Daemon:
-        variables = {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1", "--port", "0"),
+    async def begin(**options: Any) -> Daemon:
+        daemon = await serving(
+            *("-m", "agentws", "serve", "--host", "127.0.0.1", "--port", "0"),
             *("--handler", "tests.support.victim:agent"),
-            cwd=ROOT,
-            env={**os.environ, "AGENTWS_INVOCATIONS__RETENTION": "1", **variables},
-            stdout=asyncio.subprocess.PIPE,
+            invocations__retention=1,
+            **options,
         )
-        daemon = Daemon(process)
         daemons.append(daemon)
-        return await daemon.listening()
+        return daemon
 
     yield begin
     for daemon in daemons:
-        with contextlib.suppress(ProcessLookupError):
-            daemon.process.kill()
-        await daemon.process.communicate()
+        await daemon.kill()
 
 
 @asynccontextmanager
@@ -120,16 +115,6 @@ async def test_peers_that_fell_silent_without_a_word_are_dropped(start: Start) -
 
 
 # --- what holds them off ----------------------------------------------------------------------
-
-
-def agent_of(invoke: Callable[[object, InvocationContext], Awaitable[object]]) -> Agent:
-    agent = Agent()
-    agent.invoke_handler(invoke)
-    return agent
-
-
-async def echo(payload: object, context: InvocationContext) -> object:
-    return payload
 
 
 async def test_a_handshake_that_is_never_finished_is_dropped(serve: Serve) -> None:
@@ -212,7 +197,11 @@ async def test_questions_that_wait_for_a_handler_are_bounded(serve: Serve) -> No
 
 @pytest.mark.parametrize(("surplus", "status"), [(0, 200), (1, 413)])
 async def test_a_stream_that_is_collected_for_one_answer_is_bounded(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, surplus: int, status: int
+    serve: Serve,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    surplus: int,
+    status: int,
 ) -> None:
     monkeypatch.setattr(http_api, "MOST_COLLECTED", 1000)
 
@@ -220,13 +209,8 @@ async def test_a_stream_that_is_collected_for_one_answer_is_bounded(
         for length in (498, 498 + surplus):  # and two quotation marks each
             yield "x" * length
 
-    agent = Agent()
-    agent.invoke_handler(invoke)
-    server = await serve(agent)
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations", headers={"Accept": "application/json"}) as answer,
-    ):
+    server = await serve(agent_of(invoke))
+    async with session.post(f"{server.http}/invocations", headers=JSON) as answer:
         assert answer.status == status
         if status != 200:
-            assert (await answer.json())["error"]["code"] == "payload_too_large"
+            await refusal(answer, status, "payload_too_large")

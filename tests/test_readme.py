@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +17,7 @@ from agentws.config.sources import load
 from agentws.protocol.decoding import decode_frame
 from agentws.protocol.records import Status
 from tests.conftest import PATIENCE
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, running
 
 README = (ROOT / "README.md").read_text()
 
@@ -43,20 +42,11 @@ def shell_lines(command: str) -> list[str]:
 
 
 @asynccontextmanager
-async def daemon(target: str, folder: Path) -> AsyncIterator[str]:
+async def port_of(target: str, folder: Path = ROOT) -> AsyncIterator[str]:
     """Serve an agent in a process of its own, and yield its port."""
-    command = ["-m", "agentws", "serve", "--handler", target, "--port", "0"]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=folder, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE):
-        line = (await process.stdout.readline()).decode()
-    match = re.search(r'"port":(\d+)', line)
-    assert match is not None, line
-    yield match[1]
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
+    command = ("-m", "agentws", "serve", "--handler", target, "--port", "0")
+    async with running(*command, folder=folder) as daemon:
+        yield str(daemon.port)
 
 
 async def output(*command: str) -> str:
@@ -81,7 +71,7 @@ def test_every_block_is_of_a_kind_that_is_run_here() -> None:
 
 async def test_the_first_snippet_prints_what_it_is_said_to() -> None:
     snippet, (sample,) = texts("python")[0], texts("text")
-    async with daemon("examples.streaming:agent", ROOT) as port:
+    async with port_of("examples.streaming:agent") as port:
         printed = await output(sys.executable, "-c", snippet.replace("8088", port))
     assert re.fullmatch(pattern_of(sample), printed), printed
 
@@ -89,7 +79,7 @@ async def test_the_first_snippet_prints_what_it_is_said_to() -> None:
 async def test_the_curl_lines_work() -> None:
     if shutil.which("curl") is None and "CI" not in os.environ:
         pytest.skip("curl is not installed")
-    async with daemon("examples.streaming:agent", ROOT) as port:
+    async with port_of("examples.streaming:agent") as port:
         stream, array = [
             await output("bash", "-c", line.replace("8088", port)) for line in shell_lines("curl")
         ]
@@ -103,7 +93,7 @@ async def test_the_agent_that_it_writes_can_be_served_as_it_says(tmp_path: Path)
     name = agent.splitlines()[0].removeprefix("# ")
     (tmp_path / name).write_text(agent)
     (line,) = [line for line in shell_lines("agentws serve") if "--handler" in line]
-    async with daemon(line.split()[-1], tmp_path) as port:
+    async with port_of(line.split()[-1], tmp_path) as port:
         url = f"http://localhost:{port}/invocations"
         printed = await output("curl", "-sN", url, "-d", '{"message": "hello"}')
     assert 'data: {"token":"hello"}' in printed

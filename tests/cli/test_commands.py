@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 from agentws import __version__
 from agentws.cli.main import main
 from agentws.config.settings import OPTIONS
+from tests.support.ports import taken_port
 from tests.support.processes import ROOT
 
 needs_daemon = pytest.mark.skipif(
@@ -243,9 +243,8 @@ def test_debug_adds_the_traceback_of_a_broken_handler(agentws: Run, broken: str)
 
 @needs_daemon
 def test_an_address_in_use_is_one_sentence(agentws: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = agentws("serve", "--host", "127.0.0.1", "--port", port)
+    with taken_port() as port:
+        done = agentws("serve", "--host", "127.0.0.1", "--port", str(port))
     assert done.returncode == 2
     assert re.fullmatch(rf"agentws: .*{port}.*\n", done.stderr)
 

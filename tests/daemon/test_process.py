@@ -3,10 +3,10 @@
 import signal
 import time
 
-import aiohttp
 import pytest
 
 from tests.daemon.conftest import ECHO, SIGNALS, SOON
+from tests.support.http_client import Session
 from tests.support.ports import taken_port
 from tests.support.processes import Start
 
@@ -51,14 +51,14 @@ async def test_a_running_invocation_may_finish_after_the_signal(launch: Start) -
     assert await daemon.exit_code() == 0
 
 
-async def test_probes_answer_while_it_runs(launch: Start) -> None:
+async def test_probes_answer_while_it_runs(launch: Start, session: Session) -> None:
     daemon = await launch(ECHO)
-    async with aiohttp.ClientSession() as session:
-        for path in ("readiness", "liveness"):
-            async with session.get(f"http://127.0.0.1:{daemon.port}/{path}") as answer:
-                assert answer.status == 200
-        async with session.get(f"http://127.0.0.1:{daemon.port}/invocations/i") as answer:
-            assert answer.status == 404
+    url = f"http://127.0.0.1:{daemon.port}"
+    for path in ("readiness", "liveness"):
+        async with session.get(f"{url}/{path}") as answer:
+            assert answer.status == 200
+    async with session.get(f"{url}/invocations/i") as answer:
+        assert answer.status == 404
     line = await daemon.line(logger="agentws.access")  # of probes, there is none
     assert (line["method"], line["path"], line["status"]) == ("GET", "/invocations/i", 404)
     assert (line["error_code"], line["invocation_id"]) == ("not_found", "i")

@@ -104,6 +104,11 @@ def failure(code: str, message: str, source: str, *, retryable: bool = False) ->
     return b"id: end\nevent: error\ndata: %b\n\n" % msgspec.json.encode({"error": error})
 
 
+def failing_with(code: str) -> bytes:
+    """Return the beginning of the event of a failure."""
+    return b'id: end\nevent: error\ndata: {"error":{"code":"%b",' % code.encode()
+
+
 async def event(answer: aiohttp.ClientResponse) -> bytes:
     """Return the next event of a stream."""
     async with asyncio.timeout(PATIENCE):

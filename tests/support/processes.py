@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,46 @@ class Daemon:
         assert await self.exit_code() == 0
         assert await self.complaints() == ""
 
+    async def kill(self) -> None:
+        """End it, if it has not ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.send(signal.SIGKILL)
+        await self.process.communicate()  # its end is told once its pipes are read
+
     async def complaints(self) -> str:
         """Return what it wrote on stderr."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE):
             return (await self.process.stderr.read()).decode()
+
+
+def variables(options: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables that set options, such as server__port."""
+    return {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
+
+
+async def serving(*command: str, folder: Path = ROOT, **options: Any) -> Daemon:
+    """Run Python with a command that serves, and wait until it listens."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        cwd=folder,
+        env={**os.environ, **variables(options)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    return await Daemon(process).listening()
+
+
+@asynccontextmanager
+async def running(*command: str, folder: Path = ROOT, **options: Any) -> AsyncIterator[Daemon]:
+    """Do what `serving` does, and see that the daemon ends as it should at the end of the body."""
+    daemon = await serving(*command, folder=folder, **options)
+    try:
+        yield daemon
+        daemon.send(signal.SIGTERM)
+        assert await daemon.exit_code() == 0
+    finally:
+        await daemon.kill()
 
 
 Start = Callable[..., Awaitable[Daemon]]
@@ -135,12 +170,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     ) -> Daemon:
         (tmp_path / "agent.py").write_text(HEAD + textwrap.dedent(source))
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-        variables = {f"AGENTWS_{name}".upper(): str(value) for name, value in options.items()}
         process = await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-m", "agentws", "serve", "--host", "127.0.0.1"),
             *("--port", str(port), "--handler", "agent:agent"),
             cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), **variables},
+            env={**kept, "PYTHONPATH": str(ROOT), **variables(options)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -150,9 +184,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
     yield start
     for daemon in daemons:
-        with contextlib.suppress(ProcessLookupError):
-            daemon.process.kill()
-        await daemon.process.communicate()  # its end is told once its pipes are read
+        await daemon.kill()
 
 
 @pytest.fixture

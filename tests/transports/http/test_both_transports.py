@@ -2,7 +2,17 @@
 
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, echo
-from tests.support.http_client import SSE, Session, chunk, end, event, named, record_of, run
+from tests.support.http_client import (
+    SSE,
+    Session,
+    chunk,
+    end,
+    event,
+    failing_with,
+    named,
+    record_of,
+    run,
+)
 
 
 async def test_what_starts_on_a_socket_is_polled_followed_and_cancelled_over_http(
@@ -20,9 +30,7 @@ async def test_what_starts_on_a_socket_is_polled_followed_and_cancelled_over_htt
             assert await event(answer) == chunk(1, "a")
             async with session.post(f"{url}/cancel") as cancelled:
                 assert await cancelled.json() == {"invocation_id": "i", "status": "cancelled"}
-            assert (await answer.read()).startswith(
-                b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
-            )
+            assert (await answer.read()).startswith(failing_with("cancelled"))
         frame = await client.receive()
         assert (frame["type"], frame["error"]["code"]) == ("error", "cancelled")
 
@@ -52,9 +60,7 @@ async def test_what_starts_over_http_is_polled_followed_and_cancelled_on_a_socke
         assert frame["error"]["code"] == "already_exists"
         await client.send(action="cancel_invocation", invocation_id="i")
         await client.until(type="result", payload={"invocation_id": "i", "status": "cancelled"})
-        assert (await event(answer)).startswith(
-            b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
-        )
+        assert (await event(answer)).startswith(failing_with("cancelled"))
 
 
 async def test_a_stream_that_lost_its_socket_is_taken_up_over_http(

@@ -9,7 +9,16 @@ import pytest
 from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import Serve
 from tests.support.agents import Gate, Raiser, agent_of, soon
-from tests.support.http_client import Session, begin, ended, named, record_of, refusal, run
+from tests.support.http_client import (
+    Session,
+    begin,
+    ended,
+    failing_with,
+    named,
+    record_of,
+    refusal,
+    run,
+)
 from tests.support.peers import HttpPeer
 
 
@@ -28,9 +37,7 @@ async def test_a_cancel_is_told_to_who_asked_and_to_who_listens(
         assert gate.cancelled.is_set()
     async with await posting as answer:
         if streams:
-            assert (await answer.read()).startswith(
-                b'id: end\nevent: error\ndata: {"error":{"code":"cancelled",'
-            )
+            assert (await answer.read()).startswith(failing_with("cancelled"))
         else:
             assert (await refusal(answer, 409, "cancelled"))["source"] == "user"
     record = await record_of(server, session, "i")

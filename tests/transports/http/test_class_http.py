@@ -2,16 +2,16 @@
 
 import asyncio
 import gzip
-import json
 from typing import Any
 
-import aiohttp
 import pytest
 import websockets
 from aiohttp import web
 
 from agentws import InvocationContext, InvocationError, InvocationWebSocketHandler
 from tests.conftest import PATIENCE, Serve
+from tests.support.agents import soon
+from tests.support.http_client import Session, named, refusal
 from tests.support.peers import HttpPeer
 
 Socket = web.WebSocketResponse
@@ -74,14 +74,12 @@ async def test_the_socket_is_the_handlers(serve: Serve) -> None:
         ("GET", "/invocations_ws/docs/asyncapi.json"),
     ],
 )
-async def test_what_is_not_overridden_is_not_found(serve: Serve, method: str, path: str) -> None:
+async def test_what_is_not_overridden_is_not_found(
+    serve: Serve, session: Session, method: str, path: str
+) -> None:
     server = await serve(SocketOnly())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.request(method, path) as answer,
-    ):
-        assert answer.status == 404
-        assert (await answer.json())["error"]["code"] == "not_found"
+    async with session.request(method, server.http + path) as answer:
+        await refusal(answer, 404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -93,26 +91,18 @@ async def test_what_is_not_overridden_is_not_found(serve: Serve, method: str, pa
     ],
 )
 async def test_what_only_the_daemon_could_know_is_not_implemented(
-    serve: Serve, method: str, path: str, ids: dict[str, str]
+    serve: Serve, session: Session, method: str, path: str, ids: dict[str, str]
 ) -> None:
     server = await serve(Everything())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.request(method, path, headers={"x-request-id": "r"}) as answer,
-    ):
-        assert answer.status == 501
-        told = {"x-platform-error-source": "upstream", "x-request-id": "r", **ids}
+    async with session.request(method, server.http + path, headers={"x-request-id": "r"}) as answer:
+        assert (await refusal(answer, 501, "not_implemented"))["source"] == "upstream"
+        told = {"x-request-id": "r", **ids}
         assert {name: answer.headers[name] for name in told} == told
-        error = (await answer.json())["error"]
-        assert (error["code"], error["source"]) == ("not_implemented", "upstream")
 
 
-async def test_inputs_want_an_id_that_is_one(serve: Serve) -> None:
+async def test_inputs_want_an_id_that_is_one(serve: Serve, session: Session) -> None:
     server = await serve(SocketOnly())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations/..%20/inputs") as answer,
-    ):
+    async with session.post(f"{server.http}/invocations/..%20/inputs") as answer:
         assert answer.status == 400
 
 
@@ -123,31 +113,29 @@ async def test_the_framed_socket_runs_nothing(serve: Serve) -> None:
     assert frame["error"]["code"] == "not_implemented"
 
 
-async def test_the_methods_answer(serve: Serve) -> None:
+async def test_the_methods_answer(serve: Serve, session: Session) -> None:
     server = await serve(Everything())
-    async with aiohttp.ClientSession(server.http) as session:
-        headers = {"x-agent-invocation-id": "i"}
-        url = "/invocations?agent_session_id=s"
-        async with session.post(url, json={"do": "answer"}, headers=headers) as answer:
-            assert answer.status == 201
-            assert await answer.json() == ["i", "s", "http"]
-            assert answer.headers["x-agent-invocation-id"] == "i"
-            assert answer.headers["x-agent-session-id"] == "s"
-        async with session.get("/invocations/i") as answer:
-            assert await answer.text() == "get i i"
-        async with session.post("/invocations/i/cancel") as answer:
-            assert await answer.text() == "cancel i"
-        async with session.get("/invocations/docs/openapi.json") as answer:
-            assert await answer.json() == {"openapi": "3.1.0"}
-        for place in ("invocations", "invocations_ws"):
-            async with session.get(f"/{place}/docs/asyncapi.json") as answer:
-                assert await answer.json() == {"asyncapi": "3.0.0"}
-        async with session.post("/invocations/", json={"do": "answer"}) as answer:
-            assert answer.status == 201
-        async with session.get("/invocations/i/") as answer:
-            assert await answer.text() == "get i i"
-        async with session.get("/invocations/..%20") as answer:
-            assert answer.status == 400
+    url = f"{server.http}/invocations?agent_session_id=s"
+    async with session.post(url, json={"do": "answer"}, headers=named("i")) as answer:
+        assert answer.status == 201
+        assert await answer.json() == ["i", "s", "http"]
+        assert answer.headers["x-agent-invocation-id"] == "i"
+        assert answer.headers["x-agent-session-id"] == "s"
+    async with session.get(f"{server.http}/invocations/i") as answer:
+        assert await answer.text() == "get i i"
+    async with session.post(f"{server.http}/invocations/i/cancel") as answer:
+        assert await answer.text() == "cancel i"
+    async with session.get(f"{server.http}/invocations/docs/openapi.json") as answer:
+        assert await answer.json() == {"openapi": "3.1.0"}
+    for place in ("invocations", "invocations_ws"):
+        async with session.get(f"{server.http}/{place}/docs/asyncapi.json") as answer:
+            assert await answer.json() == {"asyncapi": "3.0.0"}
+    async with session.post(f"{server.http}/invocations/", json={"do": "answer"}) as answer:
+        assert answer.status == 201
+    async with session.get(f"{server.http}/invocations/i/") as answer:
+        assert await answer.text() == "get i i"
+    async with session.get(f"{server.http}/invocations/..%20") as answer:
+        assert answer.status == 400
 
 
 async def test_a_client_that_waits_is_asked_before_the_agent_reads(serve: Serve) -> None:
@@ -163,20 +151,15 @@ async def test_a_client_that_waits_is_asked_before_the_agent_reads(serve: Serve)
         assert (await peer.answer())[0] == 401
 
 
-async def test_a_body_reaches_the_agent_inflated(serve: Serve) -> None:
+async def test_a_body_reaches_the_agent_inflated(serve: Serve, session: Session) -> None:
     server = await serve(Everything())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post(
-            "/invocations",
-            data=gzip.compress(b'{"do": "answer"}'),
-            headers={"Content-Encoding": "gzip"},
-        ) as answer,
-    ):
+    url, headers = f"{server.http}/invocations", {"Content-Encoding": "gzip"}
+    body = gzip.compress(b'{"do": "answer"}')
+    async with session.post(url, data=body, headers=headers) as answer:
         assert answer.status == 201
 
 
-async def test_what_the_agent_says_of_origins_stands(serve: Serve) -> None:
+async def test_what_the_agent_says_of_origins_stands(serve: Serve, session: Session) -> None:
     class Public(SocketOnly):
         async def get(
             self, invocation_id: str, request: web.Request, context: InvocationContext
@@ -185,13 +168,12 @@ async def test_what_the_agent_says_of_origins_stands(serve: Serve) -> None:
 
     server = await serve(Public(), auth={"allowed_origins": ("https://a.example",)})
     page = {"Origin": "https://a.example"}
-    async with aiohttp.ClientSession(server.http, headers=page) as session:
-        for path, told in (("/invocations/i", "*"), ("/nowhere", "https://a.example")):
-            async with session.get(path) as answer:
-                assert answer.headers.getall("Access-Control-Allow-Origin") == [told]
+    for path, told in (("/invocations/i", "*"), ("/nowhere", "https://a.example")):
+        async with session.get(server.http + path, headers=page) as answer:
+            assert answer.headers.getall("Access-Control-Allow-Origin") == [told]
 
 
-async def test_what_a_method_raises_is_never_the_platforms(serve: Serve) -> None:
+async def test_what_a_method_raises_is_never_the_platforms(serve: Serve, session: Session) -> None:
     class Refusing(SocketOnly):
         async def handle(
             self, request: web.Request, context: InvocationContext
@@ -199,21 +181,14 @@ async def test_what_a_method_raises_is_never_the_platforms(serve: Serve) -> None
             raise InvocationError("shutting_down", "The model")
 
     server = await serve(Refusing())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations") as answer,
-    ):
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert answer.headers["x-platform-error-source"] == "upstream"
-        assert (await answer.json())["error"]["source"] == "upstream"
+    async with session.post(f"{server.http}/invocations") as answer:
+        assert (await refusal(answer, 503, "shutting_down"))["source"] == "upstream"
+        assert answer.headers["Retry-After"] == "1"
 
 
-async def test_an_http_exception_passes_through(serve: Serve) -> None:
+async def test_an_http_exception_passes_through(serve: Serve, session: Session) -> None:
     server = await serve(Everything())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations", json={"do": "refuse"}) as answer,
-    ):
+    async with session.post(f"{server.http}/invocations", json={"do": "refuse"}) as answer:
         assert (answer.status, await answer.text()) == (409, "as it is")
         assert answer.headers["x-mine"] == "yes"
         assert "x-request-id" in answer.headers
@@ -228,17 +203,12 @@ async def test_an_http_exception_passes_through(serve: Serve) -> None:
     ],
 )
 async def test_errors_are_answered_in_the_envelope(
-    serve: Serve, do: str, status: int, code: str
+    serve: Serve, session: Session, do: str, status: int, code: str
 ) -> None:
     server = await serve(Everything())
-    async with (
-        aiohttp.ClientSession(server.http) as session,
-        session.post("/invocations", json={"do": do}) as answer,
-    ):
-        assert answer.status == status
-        text = await answer.text()
-    assert json.loads(text)["error"]["code"] == code
-    assert "secret" not in text
+    async with session.post(f"{server.http}/invocations", json={"do": do}) as answer:
+        await refusal(answer, status, code)
+        assert "secret" not in await answer.text()
 
 
 def test_a_method_that_is_not_async_is_refused_where_it_is_written() -> None:
@@ -257,7 +227,9 @@ def test_a_method_with_other_arguments_is_refused_where_it_is_written() -> None:
                 return web.Response()
 
 
-async def test_a_drain_waits_for_an_answer_and_refuses_the_next(serve: Serve) -> None:
+async def test_a_drain_waits_for_an_answer_and_refuses_the_next(
+    serve: Serve, session: Session
+) -> None:
     entered, finish = asyncio.Event(), asyncio.Event()
 
     class Slow(SocketOnly):
@@ -269,14 +241,11 @@ async def test_a_drain_waits_for_an_answer_and_refuses_the_next(serve: Serve) ->
             return web.Response(text="done")
 
     server = await serve(Slow(), server={"shutdown_grace": PATIENCE})
-    async with aiohttp.ClientSession(server.http) as session:
-        first = asyncio.create_task(session.post("/invocations"))
-        await entered.wait()
-        drain = asyncio.create_task(server.server.drain())
-        await asyncio.sleep(0)
-        async with session.post("/invocations") as refused:
-            assert refused.status == 503
-            assert (await refused.json())["error"]["code"] == "shutting_down"
+    url = f"{server.http}/invocations"
+    first = asyncio.create_task(session.post(url))
+    await soon(entered)
+    async with server.draining():
+        async with session.post(url) as refused:
+            await refusal(refused, 503, "shutting_down")
         finish.set()
         assert await (await first).text() == "done"
-        await drain

@@ -14,6 +14,7 @@ from tests.support.http_client import (
     begin,
     chunk,
     event,
+    failing_with,
     named,
     record_of,
     refusal,
@@ -58,9 +59,7 @@ async def test_what_outlasts_the_grace_is_told_so(
     async with server.draining() as drain:
         async with await posting as answer:
             if streams:
-                assert (await answer.read()).startswith(
-                    b'id: end\nevent: error\ndata: {"error":{"code":"shutting_down",'
-                )
+                assert (await answer.read()).startswith(failing_with("shutting_down"))
             else:
                 await refusal(answer, 503, "shutting_down")
         assert await drain is True
