@@ -78,6 +78,11 @@ class Peer:
                 if end.getpeername() == self.writer.get_extra_info("sockname"):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
+    async def head(self) -> bytes:
+        """Return status line and headers of an answer."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
     async def rest(self) -> bytes:
         """Return whatever comes until the server has ended the connection."""
         async with asyncio.timeout(2 * PATIENCE):
@@ -98,8 +103,7 @@ class HttpPeer(Peer):
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and body of an answer with a length."""
         async with asyncio.timeout(PATIENCE):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
-            status, *fields = head.strip().split("\r\n")
+            status, *fields = (await self.head()).decode().strip().split("\r\n")
             headers = {name.lower(): value for name, value in (it.split(": ", 1) for it in fields)}
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
             return int(status.split()[1]), headers, body
@@ -122,7 +126,7 @@ class FramedPeer(Peer):
     async def greet(self) -> None:
         """Complete the handshake."""
         self.request(f"GET {self.PATH}", *(": ".join(header) for header in HANDSHAKE.items()))
-        assert (await self.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert (await self.head()).startswith(b"HTTP/1.1 101 ")
 
     def send(self, opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> None:
         """Write one masked frame."""

@@ -261,7 +261,7 @@ async def test_who_falls_behind_is_told_by_an_event_that_is_no_end(
     await begin(server, session, "i")
     async with HttpPeer.connect(server, receive_buffer=4096, limit=MIB) as slow:
         slow.request("GET /invocations/i", "Accept: text/event-stream", "Connection: close")
-        await slow.reader.readuntil(b"\r\n\r\n")
+        await slow.head()
         slow.stop_reading()
         slow.narrow_the_way_back()
         async with session.get(f"{url}/i", headers=SSE) as answer:

@@ -53,7 +53,7 @@ async def with_silences(server: Running, *, comments: int, agent: Pausing) -> by
     """Return a whole answer, after so many comments have come on it."""
     async with HttpPeer.connect(server) as peer:
         peer.request("GET /invocations/i", "Connection: close")
-        received = await peer.reader.readuntil(b"\r\n\r\n")
+        received = await peer.head()
         for _ in range(comments):
             async with asyncio.timeout(PATIENCE):
                 received += await peer.reader.readuntil(COMMENT)
@@ -115,7 +115,7 @@ async def test_no_comment_comes_where_it_would_do_harm(serve: Serve, agent: Paus
     clock = await serve(Answers(other), http=SILENCE)
     async with HttpPeer.connect(server) as peer:
         peer.request("GET /invocations/i", "Connection: close")
-        head = await peer.reader.readuntil(b"\r\n\r\n")
+        head = await peer.head()
         await with_silences(clock, comments=5, agent=other)
         agent.let_go.set()
         received = await peer.rest()
