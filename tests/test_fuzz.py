@@ -22,12 +22,11 @@ from agentws.protocol.errors import STATUS
 from tests.support.attackers import connect, shake_hands
 from tests.support.corpus import FRAMES, MESSAGES, REQUESTS
 from tests.support.openapi import DOCUMENT
-from tests.support.peers import CLOSE, TEXT, masked
+from tests.support.peers import BINARY, CLOSE, TEXT, masked
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.random
 
-BINARY = 0x2
 PATIENCE = 10.0
 """Seconds after which an answer is missing."""
 
