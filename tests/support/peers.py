@@ -74,7 +74,7 @@ class Peer:
     def narrow_the_way_back(self) -> None:
         """Let the network hold next to nothing of what the server sends (Linux only)."""
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+            with contextlib.suppress(OSError), _socket_of(int(name)) as end:
                 if end.getpeername() == self.writer.get_extra_info("sockname"):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
@@ -95,6 +95,16 @@ class Peer:
             with contextlib.suppress(ConnectionError):
                 while await self.reader.read(READ_SIZE):
                     pass
+
+
+def _socket_of(number: int) -> socket.socket:
+    """Return a socket that shares a file descriptor's; `OSError` if that is none of a socket."""
+    copy = os.dup(number)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 class HttpPeer(Peer):
