@@ -84,6 +84,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(gt=0)]
 Limit = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(gt=0)]
+SomeBytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -250,6 +251,10 @@ class WebSocketSettings(Section):
     )
     send_timeout: SomeSeconds = _option(10.0, "Seconds that one send may take.")
     max_message_size: Bytes = _option(4 * 1024**2, "Bytes in the largest message accepted.")
+    max_frame_size: SomeBytes = _option(
+        512 * 1024,
+        "Bytes of a message above which a framed socket sends it in fragments; 0 for never.",
+    )
     compression: bool = _option(False, "Whether to offer compression, at a cost in memory.")
     max_connections: Count = _option(20_000, "Most sockets open at once.")
     max_invocations_per_connection: Count = _option(64, "Most invocations running for one socket.")

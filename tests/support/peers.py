@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
@@ -132,10 +132,13 @@ class FramedPeer(Peer):
     """A WebSocket client on the framed socket, which answers neither ping nor close by itself."""
 
     PATH = "/invocations_ws/ws"
+    HEADERS: Sequence[str] = ()
+    """Further ones of the handshake."""
 
     async def greet(self) -> None:
         """Complete the handshake."""
-        self.request(f"GET {self.PATH}", *(": ".join(header) for header in HANDSHAKE.items()))
+        headers = [*(": ".join(header) for header in HANDSHAKE.items()), *self.HEADERS]
+        self.request(f"GET {self.PATH}", *headers)
         assert (await self.head()).startswith(b"HTTP/1.1 101 ")
 
     def send(self, opcode: int, data: bytes = b"", *, first_bits: int = 0x80) -> None:
@@ -148,13 +151,18 @@ class FramedPeer(Peer):
 
     async def receive(self) -> tuple[int, bytes]:
         """Return opcode and data of the next frame."""
+        first, data = await self.receive_frame()
+        return first & 0x0F, data
+
+    async def receive_frame(self) -> tuple[int, bytes]:
+        """Return first byte (FIN, the reserved bits, the opcode) and data of the next frame."""
         async with asyncio.timeout(PATIENCE):
             first, length = await self.reader.readexactly(2)
             if length == 126:
                 (length,) = struct.unpack("!H", await self.reader.readexactly(2))
             elif length == 127:
                 (length,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(length)
+            return first, await self.reader.readexactly(length)
 
     async def close_code(self) -> int:
         """Return the code of the close frame, passing over others."""

@@ -10,6 +10,8 @@ say becomes frames in `following`, which `frame_writer` sends at the pace of the
 - **Messages are framed here** (`data_frames`: unmasked, uncompressed, ten lines). aiohttp makes one
   system call per message, which for small chunks costs more than all the rest. With compression
   negotiated, aiohttp's own sending is used.
+- **Long messages go in fragments, each when the peer has taken the one before**, so that a ping is
+  answered amid them. The size of a batch, which is known anyway, tells whether one could be long.
 - **Messages that arrived before a connection was lost are acted on**, for which the reader sets
   aside what aiohttp would drop.
 - **A socket has its turn, and 32 messages are a turn.** aiohttp hands out messages that wait

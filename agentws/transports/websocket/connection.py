@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
@@ -18,7 +18,7 @@ from agentws.transports.websocket.close_log import (
     tell_ending,
     vanished,
 )
-from agentws.transports.websocket.data_frames import pong_frame, text_frame
+from agentws.transports.websocket.data_frames import in_fragments, joined, pong_frame
 
 
 class Connection:
@@ -80,8 +80,8 @@ class Connection:
         """Whether the peer must take something before more is written."""
         return self._request.protocol.writing_paused
 
-    def send(self, frames: Sequence[bytes]) -> None:
-        """Write text messages at once, together: one system call for all of them.
+    def send(self, frames: Sequence[bytes], size: int) -> None:
+        """Write text messages of `size` bytes at once, together: one system call for all of them.
 
         aiohttp writes each message on its own, which costs more than all else that is done for a
         small chunk; so these are framed here (RFC 6455 §5.2: final, unmasked, uncompressed) and
@@ -90,8 +90,23 @@ class Connection:
         """
         if self._ws.closed or self._transport.is_closing():
             return
+        self.bytes_sent += size
+        self._transport.write(joined(frames))
+
+    async def send_in_fragments(
+        self, frames: Sequence[bytes], longest: int, in_between: Callable[[], object]
+    ) -> None:
+        """Write text messages at the pace of the peer, in fragments of at most `longest` bytes.
+
+        `in_between` is called whenever control frames may be written. Otherwise as `send`.
+        """
         self.bytes_sent += sum(map(len, frames))
-        self._transport.write(b"".join([part for frame in frames for part in text_frame(frame)]))
+        for piece in in_fragments(frames, longest):
+            if self._ws.closed or self._transport.is_closing():
+                return
+            self._transport.write(piece)
+            await self.drained()
+            in_between()
 
     def pong(self, data: bytes) -> None:
         """Answer a WebSocket ping (RFC 6455 §5.5.3); `data` is its application data."""

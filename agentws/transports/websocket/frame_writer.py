@@ -1,6 +1,7 @@
 """What one framed socket has yet to send, at the pace of its peer."""
 
 import asyncio
+import sys
 from typing import Final, Protocol
 
 from agentws.protocol.encoding import encode
@@ -33,6 +34,7 @@ class FrameWriter:
         "_compressed",
         "_connection",
         "_flush_handle",
+        "_longest",
         "_loop",
         "_pong",
         "_queue",
@@ -40,12 +42,17 @@ class FrameWriter:
         "written_at",
     )
 
-    def __init__(self, connection: Connection, *, compressed: bool) -> None:
+    def __init__(self, connection: Connection, *, compressed: bool, max_frame_size: int) -> None:
+        """Write to `connection`; longer messages than `max_frame_size` go in fragments, 0 for none.
+
+        What is `compressed` goes whole, as aiohttp sends it.
+        """
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
         self.written_at = self._loop.time()
         """When a message was last written, on the event loop's clock."""
         self._connection = connection
         self._compressed = compressed
+        self._longest = max_frame_size or sys.maxsize
         self._queue: list[bytes | FrameSource] = []  # an empty deque takes 760 bytes
         self._answer_bytes = 0
         self._pong: bytes | None = None
@@ -118,34 +125,47 @@ class FrameWriter:
             self._flush_handle = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._pong is not None:
-            self._connection.pong(self._pong)
-            self._pong = None
-        frames = self._collect()
+        self._answer_ping()
+        frames, size = self._collect()
         self._flush_handle = None  # until here, what is enqueued schedules no other flush
         if frames:
             self.written_at = self._loop.time()
-        if frames and not self._compressed:
-            self._connection.send(frames)
+        if frames and not self._compressed and self._go_whole(frames, size):
+            self._connection.send(frames, size)
             frames = []
         if frames or self._connection.congested:
             self._settling = asyncio.create_task(self._settle(frames))
         elif self._queue:
             self._schedule()
 
+    def _go_whole(self, frames: list[bytes], size: int) -> bool:
+        return size <= self._longest or max(map(len, frames)) <= self._longest
+
     async def _settle(self, frames: list[bytes]) -> None:
-        """Send what must be compressed, wait until the peer takes more, and go on."""
+        """Send what is compressed or too long, wait until the peer takes more, and go on."""
         try:
-            if frames:
+            if self._compressed:
                 await self._connection.send_compressed(frames)
+            else:
+                await self._connection.send_in_fragments(frames, self._longest, self._in_between)
             await self._connection.drained()
         finally:
             self._settling = None
         if self._queue or self._pong is not None:
             self._schedule()
 
-    def _collect(self) -> list[bytes]:
-        """Take frames off the queue, at least one, up to the size of a batch."""
+    def _in_between(self) -> None:
+        """Answer a ping amid a message, which takes a slow peer its time."""
+        self.written_at = self._loop.time()
+        self._answer_ping()
+
+    def _answer_ping(self) -> None:
+        if self._pong is not None:
+            self._connection.pong(self._pong)
+            self._pong = None
+
+    def _collect(self) -> tuple[list[bytes], int]:
+        """Take frames off the queue, at least one, up to the size of a batch; tell their size."""
         queue, self._queue = self._queue, []
         frames: list[bytes] = []
         size = 0
@@ -161,4 +181,4 @@ class FrameWriter:
             if size >= BATCH_BYTES:
                 self._queue[:0] = queue[count:]
                 break
-        return frames
+        return frames, size

@@ -114,7 +114,9 @@ class FramedSocket:
         self._caller = caller
         self._table = table
         self._max_age = settings.max_connection_age
-        self._writer = FrameWriter(connection, compressed=bool(ws.compress))
+        self._writer = FrameWriter(
+            connection, compressed=bool(ws.compress), max_frame_size=settings.max_frame_size
+        )
         self._followings = Followings(self._writer)
         self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
         self._set_aside: list[WSMessage] = []
