@@ -8,7 +8,8 @@ import http.client
 import os
 import sys
 
-TIMEOUT = 2.0
+TIMEOUT = 2.5
+"""Seconds: longer than the agent's readiness handler may take, and shorter than Docker waits."""
 
 EVERYWHERE = ("*", "::")
 

@@ -21,6 +21,8 @@ SocketHandler = Callable[["web.WebSocketResponse", InvocationContext], Awaitable
 
 LifecycleHandler = Callable[[], Awaitable[None]]
 
+ReadinessHandler = Callable[[], Awaitable[str | None]]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -53,6 +55,7 @@ class Agent:
         self.serve_socket: SocketHandler | None = None
         self.startup: LifecycleHandler | None = None
         self.shutdown: LifecycleHandler | None = None
+        self.readiness: ReadinessHandler | None = None
 
     daemon_settings: Mapping[str, object]
     """What the agent wants of the configuration, by dotted key; all else ranks above it."""
@@ -90,6 +93,16 @@ class Agent:
         """Register `async def ()` to run when the last invocation has ended."""
         check_call(function, "shutdown handler", ())
         return self._register("shutdown", function)
+
+    def readiness_handler(self, function: Function) -> Function:
+        """Register `async def () -> None | str` for probes: a text says why it is not ready.
+
+        It has two seconds, and is called once for all who ask at the same time. The text is told
+        to whoever reaches `/readiness`, so it should hold no secret; of a longer one, the first 200
+        characters are.
+        """
+        check_call(function, "readiness handler", ())
+        return self._register("readiness", function)
 
     def _register(self, role: str, function: Function) -> Function:
         if getattr(self, role) is not None:

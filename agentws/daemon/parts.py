@@ -6,6 +6,7 @@ from agentws.agent.class_style import InvocationWebSocketHandler
 from agentws.agent.conversation import Draining
 from agentws.agent.handlers import Agent
 from agentws.agent.loading import Served
+from agentws.agent.readiness import Readiness
 from agentws.auth.access import AccessControl
 from agentws.auth.origins import Origins
 from agentws.config.requirements import PackageError, needed
@@ -37,7 +38,8 @@ class Parts:
         self.telemetry = telemetry = _make_telemetry(settings)
         self.store = _make_store(settings)
         self.draining = draining = Draining()
-        self.health = Health(self.store, draining)
+        readiness = Readiness(agent.readiness) if agent.readiness else None
+        self.health = Health(self.store, draining, readiness)
         self.table = InvocationTable(
             agent,
             self.store,

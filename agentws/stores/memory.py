@@ -57,9 +57,9 @@ class MemoryStore:
         return ""
 
     @property
-    def available(self) -> bool:
-        """See `Store.available`."""
-        return True
+    def trouble(self) -> str:
+        """See `Store.trouble`."""
+        return ""
 
     async def open(self) -> None:
         """See `Store.open`."""

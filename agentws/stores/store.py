@@ -45,8 +45,8 @@ class Store(Protocol):
         """What this replica is called among those that share the store; empty if none can."""
 
     @property
-    def available(self) -> bool:
-        """Whether new invocations can be taken on."""
+    def trouble(self) -> str:
+        """Why new invocations cannot be taken on, in a few words without secrets; else empty."""
 
     async def open(self) -> None:
         """Make ready, before anything else. Raises `StoreError`."""

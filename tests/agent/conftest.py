@@ -28,6 +28,7 @@ ROLES: list[tuple[str, str, Callable[..., Any], str]] = [
     ("ws_handler", "serve_socket", two_arguments, "(ws, context)"),
     ("startup_handler", "startup", no_arguments, "()"),
     ("shutdown_handler", "shutdown", no_arguments, "()"),
+    ("readiness_handler", "readiness", no_arguments, "()"),
 ]
 """The decorators: the attribute of each, a function that fits, and how its arguments are told."""
 

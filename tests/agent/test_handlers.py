@@ -224,6 +224,7 @@ MISFITS = [
     ("ws_handler", one_argument),
     ("startup_handler", one_argument),
     ("shutdown_handler", one_argument),
+    ("readiness_handler", one_argument),
 ]
 
 

@@ -38,7 +38,8 @@ async def test_while_it_drains_it_takes_nothing_new_and_sees_to_the_old(
                     "grace_seconds": 60.0,
                 }
             async with session.get(f"{server.http}/readiness") as answer:
-                assert (answer.status, await answer.json()) == (503, {"status": "draining"})
+                body = {"status": "draining", "checks": {"store": "ok"}}
+                assert (answer.status, await answer.json()) == (503, body)
             async with session.get(f"{server.http}/liveness") as answer:
                 assert (answer.status, await answer.json()) == (200, {"status": "alive"})
 

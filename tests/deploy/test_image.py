@@ -241,7 +241,8 @@ async def test_its_health_tells_the_truth_from_the_start_to_the_end(
         container.send(signal.SIGTERM)
         await client.until(type="going_away")
         health = slow.healthcheck(PORT=port)
-        assert (health.returncode, health.stderr) == (1, '{"status":"draining"}\n')
+        said = '{"status":"draining","checks":{"store":"ok"}}\n'
+        assert (health.returncode, health.stderr) == (1, said)
         await client.send(action="cancel_invocation", invocation_id="i")
     assert await container.exit_code() == 0
     assert slow.healthcheck(PORT=port).returncode == 1

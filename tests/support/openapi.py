@@ -47,6 +47,18 @@ CANCELLED: Final = {
     "properties": {"invocation_id": ID, "status": {"enum": ["cancelled", "cancelling"]}},
 }
 HEALTH: Final = {"type": "object", "required": ["status"]}
+READINESS: Final = {
+    "type": "object",
+    "required": ["status", "checks"],
+    "properties": {
+        "status": {"enum": ["healthy", "draining", "unavailable"]},
+        "checks": {
+            "type": "object",
+            "required": ["store"],
+            "additionalProperties": {"type": "string"},
+        },
+    },
+}
 
 
 def _header(name: str, schema: object) -> dict[str, object]:
@@ -127,7 +139,9 @@ DOCUMENT: Final[dict[str, Any]] = {
                 "responses": _answers(400, 404, 409, _200={JSON: CANCELLED}),
             }
         },
-        "/readiness": {"get": {"responses": _answers(503, _200={JSON: HEALTH})}},
+        "/readiness": {
+            "get": {"responses": _answers(_200={JSON: READINESS}, _503={JSON: READINESS})}
+        },
         "/liveness": {"get": {"responses": _answers(_200={JSON: HEALTH})}},
         "/invocations/docs/openapi.json": {"get": {"responses": _answers(404, _200={JSON: {}})}},
         "/invocations_ws/docs/openapi.json": {"get": {"responses": _answers(404, _200={JSON: {}})}},

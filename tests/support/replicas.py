@@ -139,12 +139,17 @@ async def get(server: Running, invocation_id: str = "i") -> tuple[int, Frame]:
 
 
 async def readiness(server: Running) -> str:
+    return str((await probed(server))["status"])
+
+
+async def probed(server: Running) -> Frame:
+    """Return what a server says of its readiness."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{server.http}/readiness") as response,
     ):
         body: Frame = await response.json()
-        return str(body["status"])
+        return body
 
 
 async def becomes(server: Running, status: str) -> None:

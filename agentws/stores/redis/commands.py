@@ -14,7 +14,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from agentws.protocol.errors import PlatformError
-from agentws.stores.redis.connection import RedisConnection, new_connection, will_pass
+from agentws.stores.redis.connection import (
+    RedisConnection,
+    in_few_words,
+    new_connection,
+    will_pass,
+)
 from agentws.stores.redis.scripts import ALL, Script
 from agentws.stores.redis.upkeep import Upkeep
 
@@ -67,6 +72,8 @@ class Commands:
         """
         self.pool = _pool(url)
         self.up = False
+        self.trouble = "Redis has not answered yet"
+        """What it is that keeps it down, where it is, in a few words without secrets."""
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
         self._connection = RedisConnection(self.pool, on_reopened)
@@ -133,6 +140,8 @@ class Commands:
 
     def fail(self, error: BaseException) -> None:
         """Take note that Redis does not answer."""
+        if not isinstance(error, Unavailable):
+            self.trouble = in_few_words(error)
         if self.up:
             self.up = False
             self._connection.retire()  # the name may stand for another server by now

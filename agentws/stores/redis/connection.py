@@ -7,6 +7,8 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
     OutOfMemoryError,
@@ -15,6 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _PASSING: Final = (
     BusyLoadingError,
@@ -37,6 +40,24 @@ def will_pass(error: object) -> bool:
     if isinstance(error, _PASSING):
         return True
     return isinstance(error, ResponseError) and _PASSING_WORDS.search(str(error)) is not None
+
+
+def in_few_words(error: BaseException) -> str:
+    """Return what a failure comes to; its own text may tell of hosts and users."""
+    match error:
+        case OutOfMemoryError():
+            return "Redis is full"
+        case BusyLoadingError():
+            return "Redis loads its data"
+        case ReadOnlyError():
+            return "Redis is a read-only replica"
+        case AuthenticationError() | AuthorizationError():
+            return "Redis refuses the credentials"
+        case TimeoutError() | RedisTimeoutError():
+            return "Redis does not answer in time"
+        case OSError() | RedisConnectionError():
+            return "Redis cannot be reached"
+    return "Redis refuses for now" if will_pass(error) else "Redis answers with an error"
 
 
 class RedisConnection:

@@ -107,9 +107,9 @@ class RedisStore:
         return self._timings.replica
 
     @property
-    def available(self) -> bool:
-        """See `Store.available`."""
-        return self._commands.up
+    def trouble(self) -> str:
+        """See `Store.trouble`."""
+        return "" if self._commands.up else self._commands.trouble
 
     async def open(self) -> None:
         """See `Store.open`. Without Redis, the store waits for it."""

@@ -18,7 +18,7 @@ from tests.support.replicas import (
     begin,
     chunks,
     get,
-    readiness,
+    probed,
     replay,
 )
 
@@ -132,7 +132,8 @@ async def test_leases_count_from_the_return_of_redis(
 async def test_a_server_waits_for_redis(own_redis: RedisServer, serve: Serve) -> None:
     own_redis.stop()
     server = await serve(agent_of(echo), store={"url": own_redis.url, "lease": LEASE})
-    assert await readiness(server) == "unavailable"
+    body = {"status": "unavailable", "checks": {"store": "Redis cannot be reached"}}
+    assert await probed(server) == body
     async with server.connect() as client:
         frame = await answered(client, action="invoke", payload=1)
         assert frame["error"]["code"] == "store_unavailable"

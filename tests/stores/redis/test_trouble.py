@@ -16,6 +16,7 @@ from tests.support.replicas import (
     begin,
     chunks,
     get,
+    probed,
     readiness,
     replay,
 )
@@ -222,23 +223,29 @@ def content_with_none(redis: RedisServer) -> None:
 Change = Callable[[RedisServer], None]
 
 PASSING = pytest.mark.parametrize(
-    ("refuse", "relent"),
+    ("refuse", "relent", "words"),
     [
-        pytest.param(full, roomy, id="full"),
-        pytest.param(waiting_for_a_primary, primary_again, id="without its primary"),
-        pytest.param(read_only, primary_again, id="read-only"),
-        pytest.param(without_replicas, content_with_none, id="with too few replicas"),
+        pytest.param(full, roomy, "Redis is full", id="full"),
+        pytest.param(
+            *(waiting_for_a_primary, primary_again, "Redis refuses for now"),
+            id="without its primary",
+        ),
+        pytest.param(read_only, primary_again, "Redis is a read-only replica", id="read-only"),
+        pytest.param(
+            *(without_replicas, content_with_none, "Redis refuses for now"),
+            id="with too few replicas",
+        ),
     ],
 )
 
 
 @PASSING
 async def test_a_redis_that_refuses_at_the_start_is_waited_for(
-    own_redis: RedisServer, serve: Serve, stage: Stage, refuse: Change, relent: Change
+    own_redis: RedisServer, serve: Serve, stage: Stage, refuse: Change, relent: Change, words: str
 ) -> None:
     refuse(own_redis)
     server = await serve(stage.agent, store={"url": own_redis.url, "lease": LEASE})
-    assert await readiness(server) == "unavailable"
+    assert await probed(server) == {"status": "unavailable", "checks": {"store": words}}
     relent(own_redis)
     await becomes(server, "healthy")
     async with server.connect() as client:
@@ -247,11 +254,18 @@ async def test_a_redis_that_refuses_at_the_start_is_waited_for(
 
 @PASSING
 async def test_a_redis_that_refuses_for_a_while_costs_no_chunk(
-    pair: Pair, own_redis: RedisServer, stage: Stage, client: Client, refuse: Change, relent: Change
+    pair: Pair,
+    own_redis: RedisServer,
+    stage: Stage,
+    client: Client,
+    refuse: Change,
+    relent: Change,
+    words: str,
 ) -> None:
     await begin(client, stage, 1)
     refuse(own_redis)
     await becomes(pair.owner, "unavailable")
+    assert (await probed(pair.owner))["checks"] == {"store": words}
     stage.say("i", 2)
     assert await chunks(client, 1) == [2]
     relent(own_redis)

@@ -11,15 +11,21 @@ from tests.support.agents import agent_of, echo
 from tests.support.http_client import ASYNCAPI, OPENAPI, ROUTES, Session, methods_of, refusal
 
 
-@pytest.mark.parametrize(("path", "status"), [("/readiness", "healthy"), ("/liveness", "alive")])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/readiness", {"status": "healthy", "checks": {"store": "ok"}}),
+        ("/liveness", {"status": "alive"}),
+    ],
+)
 async def test_a_probe_says_that_all_is_well(
-    serve: Serve, session: Session, path: str, status: str
+    serve: Serve, session: Session, path: str, body: dict[str, Any]
 ) -> None:
     server = await serve(agent_of(echo))
     async with session.get(server.http + path) as answer:
         assert answer.status == 200
         assert answer.content_type == "application/json"
-        assert await answer.json() == {"status": status}
+        assert await answer.json() == body
     async with session.head(server.http + path) as answer:
         assert answer.status == 200
         assert await answer.read() == b""
