@@ -116,6 +116,9 @@ class Socket:
             frames.append(frame)
 
 
+ANSWERS = ("accepted", "result", "stream_chunk", "stream_end", "invocations", "ping")
+
+
 def assert_answered(port: int, opcode: int, message: bytes) -> None:
     """A message gets frames of the protocol in answer, and does not end its socket (§7)."""
     with Socket(port) as ws:
@@ -124,7 +127,7 @@ def assert_answered(port: int, opcode: int, message: bytes) -> None:
             if frame["type"] == "error":
                 assert frame["error"]["code"] in STATUS.keys() - {"internal_error"}
             else:
-                assert frame["type"] in ("accepted", "result", "stream_chunk", "stream_end", "ping")
+                assert frame["type"] in ANSWERS
 
 
 # --- the framed socket ------------------------------------------------------------------------

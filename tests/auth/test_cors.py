@@ -68,7 +68,11 @@ async def test_an_origin_that_is_allowed_is_allowed_whole(
         async with session.post(server.http + path, json=1, headers=page) as answer:
             assert (answer.status, answer.headers[ALLOW]) == (200, origin)
             assert b"stream_end" in await answer.read()
-    for path, status in (("/nowhere", 404), ("/invocations", 405), ("/invocations_ws/ws", 426)):
+    for path, status in (
+        ("/nowhere", 404),
+        ("/invocations/i/cancel", 405),
+        ("/invocations_ws/ws", 426),
+    ):
         async with session.get(server.http + path, headers=page) as answer:
             assert (answer.status, answer.headers[ALLOW]) == (status, origin)
     async with server.connect(headers=page) as client:

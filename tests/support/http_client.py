@@ -124,7 +124,12 @@ async def refusal(answer: aiohttp.ClientResponse, status: int, code: str) -> dic
     body = await answer.json()
     assert body.keys() == {"error"}
     error = body["error"]
-    assert error.keys() - {"first_available"} == {"code", "message", "retryable", "source"}
+    assert error.keys() - {"first_available", "reason"} == {
+        "code",
+        "message",
+        "retryable",
+        "source",
+    }
     assert (error["code"], error["retryable"]) == (code, status in (429, 503, 504))
     assert answer.headers["x-platform-error-source"] == error["source"]
     assert ("Retry-After" in answer.headers) == (status in (429, 503))

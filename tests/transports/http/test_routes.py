@@ -13,7 +13,7 @@ from tests.support.peers import HANDSHAKE, HttpPeer
 @pytest.mark.parametrize(
     ("path", "methods", "allowed"),
     [
-        ("/invocations", "GET PUT DELETE PATCH HEAD OPTIONS", {"POST"}),
+        ("/invocations", "PUT DELETE PATCH OPTIONS", {"GET", "HEAD", "POST"}),
         ("/invocations/i", "POST PUT DELETE PATCH OPTIONS", {"GET", "HEAD"}),
         ("/invocations/i/cancel", "GET PUT DELETE PATCH HEAD OPTIONS", {"POST"}),
     ],
