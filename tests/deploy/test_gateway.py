@@ -326,6 +326,35 @@ async def test_a_replica_that_drains_is_a_503_after_which_the_other_is_asked(sit
         assert statuses in ([200, 503] * 4, [503, 200] * 4)
 
 
+async def test_a_post_with_a_key_is_taken_by_the_other_replica(site: Site) -> None:
+    await site.open(server={"shutdown_grace": 3600.0})
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        draining(site.replicas[0]),
+    ):
+        for number in range(8):
+            headers = {"Idempotency-Key": f"key-{number}", "Accept": "application/json"}
+            body = {"count": 2, "pause": 0}
+            for _ in range(2):  # the second time, by what has run
+                async with session.post("/invocations", json=body, headers=headers) as answer:
+                    assert (answer.status, await answer.json()) == (200, [1, 2])
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_what_a_post_with_a_key_is_answered_has_run_once(site: Site, status: int) -> None:
+    agent, asked = refusing(status)
+    await site.open(agent)
+    async with (
+        site.gateway() as gateway,
+        aiohttp.ClientSession(gateway.http) as session,
+        session.post("/invocations", headers={"Idempotency-Key": "i"}) as answer,
+    ):
+        assert answer.status == status
+        assert (await answer.json())["error"]["code"] == "mine"
+    assert asked == ["invoke"]
+
+
 async def test_a_handshake_that_a_replica_refuses_is_taken_by_the_other(site: Site) -> None:
     await site.open(server={"shutdown_grace": 3600.0})
     async with site.gateway() as gateway, draining(site.replicas[0]):

@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 
 from agentws import Agent, InvocationContext
 from tests.conftest import PATIENCE, LogLines, Serve
-from tests.support.agents import agent_of, echo
+from tests.support.agents import Gate, agent_of, echo
 from tests.transports.websocket.conftest import FRAMED, assert_alive, ending_of, forever, refusal
 
 
@@ -113,3 +113,23 @@ async def test_what_a_socket_attaches_to_does_not_count_as_its_own(serve: Serve)
             await client.send(action="attach_invocation", invocation_id=f"i{index}")
         await assert_alive(client)
         assert (await client.ask(action="invoke", background=True))["type"] == "accepted"
+
+
+async def test_one_user_runs_so_many_on_whatever_socket(serve: Serve) -> None:
+    gate = Gate()
+    server = await serve(agent_of(gate), invocations={"max_running_per_owner": 2})
+    ann, bob = ({"x-agent-user-id": name} for name in ("ann", "bob"))
+    async with (
+        server.connect(headers=ann) as first,
+        server.connect(headers=ann) as second,
+        server.connect(headers=bob) as other,
+        server.connect() as nobody,
+    ):
+        for client in (first, second, other, nobody, nobody, nobody):
+            assert (await client.ask(action="invoke", query_id="q"))["type"] == "accepted"
+        error = (await second.ask(action="invoke"))["error"]
+        assert (error["code"], error["source"]) == ("too_many_invocations", "platform")
+        assert "This user runs the limit of 2" in error["message"]
+        gate.opened.set()
+        assert (await first.receive())["type"] == "result"
+        assert (await second.ask(action="invoke", query_id="q"))["type"] in ("accepted", "result")
