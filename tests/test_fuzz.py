@@ -116,7 +116,7 @@ class Socket:
             frames.append(frame)
 
 
-ANSWERS = ("accepted", "result", "stream_chunk", "stream_end", "invocations", "ping")
+ANSWERED_BY = ("accepted", "result", "stream_chunk", "stream_end", "invocations", "ping")
 
 
 def assert_answered(port: int, opcode: int, message: bytes) -> None:
@@ -127,7 +127,7 @@ def assert_answered(port: int, opcode: int, message: bytes) -> None:
             if frame["type"] == "error":
                 assert frame["error"]["code"] in STATUS.keys() - {"internal_error"}
             else:
-                assert frame["type"] in ANSWERS
+                assert frame["type"] in ANSWERED_BY
 
 
 # --- the framed socket ------------------------------------------------------------------------
