@@ -29,6 +29,14 @@ Take = Callable[[RemoteInput], None]
 """Hands an input to its invocation. Raises `InvocationError`, `LookupError` where that is gone."""
 
 
+class _Turn:
+    """Lets those who send to one invocation go one after the other."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.senders = 0
+
+
 class Deliveries:
     """Sends inputs until a receipt comes; gives receipts, the same for each input however often."""
 
@@ -37,7 +45,7 @@ class Deliveries:
         self._timings = timings
         self._new_name = IdSource()
         self._awaited: dict[str, asyncio.Future[RemoteReceipt]] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
         self._given: OrderedDict[str, RemoteReceipt] = OrderedDict()
 
     async def send(self, invocation_id: str, replica: str, delivery: Delivery) -> bool:
@@ -46,15 +54,17 @@ class Deliveries:
         Those for one invocation are sent one after the other, in the order in which this is called.
         Raises `InvocationError` where it is refused, and `Unavailable` where no receipt has come.
         """
-        turn = self._turns.setdefault(invocation_id, asyncio.Lock())
+        turn = self._turns.setdefault(invocation_id, _Turn())
+        turn.senders += 1
         try:
-            async with asyncio.timeout(PATIENCE), turn:
+            async with asyncio.timeout(PATIENCE), turn.lock:
                 receipt = await self._exchange(invocation_id, replica, delivery)
         except TimeoutError:
             raise Unavailable from None
         finally:
-            if not turn.locked():
-                self._turns.pop(invocation_id, None)
+            turn.senders -= 1
+            if not turn.senders:
+                del self._turns[invocation_id]
         if receipt.failure is not None:
             raise receipt.failure.error()
         return not receipt.is_gone
