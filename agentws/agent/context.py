@@ -2,18 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
 
 from agentws.agent.answers import answer_type, check_schema
-from agentws.agent.conversation import Ask, Conversation, Draining, Ended, Input
+from agentws.agent.conversation import Ask, Conversation, Conversations, Draining, Input
 from agentws.protocol.encoding import encode_progress, encode_said
 
 Transport = Literal["websocket", "http"]
-
-_ENDED: Final = Ended()
 
 
 class InvocationContext(Struct, frozen=True):
@@ -37,7 +34,7 @@ class InvocationContext(Struct, frozen=True):
 
     None where there is no such invocation, and in other handlers.
     """
-    _conversation: Conversation | None = None
+    _conversations: Conversations | None = None
     _draining: Draining | None = None
 
     def report(self, value: Any) -> None:
@@ -50,15 +47,16 @@ class InvocationContext(Struct, frozen=True):
         Raises `ValueError` for what JSON cannot hold and for more than 64 KiB of it, and
         `RuntimeError` in other handlers and other threads.
         """
-        if self._conversation is None:
+        if self._conversations is None:
             raise RuntimeError("Only an invoke handler has progress to report")
         if not _is_in_event_loop():
             raise RuntimeError(
                 "Progress is reported from the event loop's thread; elsewhere, "
                 "loop.call_soon_threadsafe(context.report, value) hands it over"
             )
-        if not self._conversation.ended:
-            self._conversation.report(encode_progress(value))
+        conversation = self._conversations.held_by(self)
+        if conversation is not None:
+            conversation.report(encode_progress(value))
 
     @property
     def inputs(self) -> AsyncIterator[Input]:
@@ -120,9 +118,12 @@ class InvocationContext(Struct, frozen=True):
         await draining.wait()
 
     def _conversing(self) -> Conversation:
-        if self._conversation is None:
+        if self._conversations is None:
             raise RuntimeError("Only an invoke handler can talk to its clients")
-        return self._conversation
+        conversation = self._conversations.held_by(self)
+        if conversation is None:
+            raise RuntimeError("The invocation has ended: there is nobody to talk to")
+        return conversation
 
 
 class _Inputs:
@@ -136,16 +137,6 @@ class _Inputs:
 
     async def __anext__(self) -> Input:
         return await self._context.receive()
-
-
-def begin_conversation(context: InvocationContext, conversation: Conversation) -> None:
-    """Let a context speak for a handler that is about to run."""
-    force_setattr(context, "_conversation", conversation)  # frozen for authors, not for us
-
-
-def end_conversation(context: InvocationContext) -> None:
-    """Let a context say nothing more: the invocation has ended."""
-    force_setattr(context, "_conversation", _ENDED)
 
 
 def _is_in_event_loop() -> bool:

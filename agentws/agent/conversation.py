@@ -33,11 +33,7 @@ class Ask(Struct, frozen=True):
 
 
 class Conversation(Protocol):
-    """What a context speaks through."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the invocation has ended, and there is nothing more to say."""
+    """What a handler speaks through while its invocation runs."""
 
     def report(self, progress: bytes) -> None:
         """Put progress (JSON) where whoever polls finds it."""
@@ -49,21 +45,15 @@ class Conversation(Protocol):
         """Ask the clients, and wait for the first answer."""
 
 
-class Ended:
-    """In place of a conversation that is over, so that a context that is kept keeps no more."""
+class Conversations(Protocol):
+    """Where the conversations are that go on.
 
-    ended = True
+    A context knows of this, and not of its own: it may be kept for long after the end, and would
+    keep all that was said.
+    """
 
-    def report(self, progress: bytes) -> None:
-        """Drop it."""
-
-    async def receive(self) -> Input:
-        """Raise `RuntimeError`."""
-        raise RuntimeError("The invocation has ended: there is nobody to hear")
-
-    async def ask(self, question: Ask) -> Answer:  # noqa: ARG002 - the signature is given
-        """Raise `RuntimeError`."""
-        raise RuntimeError("The invocation has ended: there is nobody to ask")
+    def held_by(self, context: Any) -> Conversation | None:
+        """Return the conversation of the handler that was called with a context, until its end."""
 
 
 class Draining:

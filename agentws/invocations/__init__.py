@@ -15,8 +15,9 @@ owner of it (`ownership`).
   are one mechanism, and the reason, not the exception that came out, decides the outcome.
 - **What a socket asks takes effect in the order of its messages, whatever it waits for.** The verbs
   of the table look for the invocation when they are called and work when they are awaited.
-- **A context is cut off from its log when the handler has ended** (`end_reports`): timers and tasks
-  that the agent leaves behind keep the context, by way of the trace, and would keep all chunks.
+- **A context does not know its invocation, but where to find it while it runs** (`live`): timers
+  and tasks that the agent leaves behind keep the context, by way of the trace, and would keep all
+  chunks.
 - **Hot objects know their event loop**: on Python 3.11, `asyncio.get_running_loop()` is a system
   call.
 """

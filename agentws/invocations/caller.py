@@ -6,7 +6,7 @@ from msgspec import Struct
 from opentelemetry.context import Context as TraceContext
 
 from agentws.agent.context import InvocationContext, Transport
-from agentws.agent.conversation import Draining
+from agentws.agent.conversation import Conversations, Draining
 from agentws.telemetry.trace_context import NO_TRACE
 
 
@@ -43,9 +43,16 @@ class Caller(Struct):
         return self.user_id
 
     def context(
-        self, invocation_id: str, session_id: str, draining: Draining | None = None
+        self,
+        invocation_id: str,
+        session_id: str,
+        draining: Draining | None = None,
+        conversations: Conversations | None = None,
     ) -> InvocationContext:
-        """Return what a handler may know when it serves this caller."""
+        """Return what a handler may know when it serves this caller.
+
+        An invoke handler talks to its clients by one of `conversations`; others have nobody there.
+        """
         return InvocationContext(
             invocation_id,
             session_id,
@@ -56,6 +63,6 @@ class Caller(Struct):
             self.call_id,
             self.request_id,
             None,
-            None,
+            conversations,
             draining,
         )

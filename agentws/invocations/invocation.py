@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from msgspec import Struct
 from opentelemetry.context import attach
 
-from agentws.agent.context import InvocationContext, begin_conversation, end_conversation
+from agentws.agent.context import InvocationContext
 from agentws.agent.conversation import Answer, Ask, Input
 from agentws.agent.handlers import Agent
 from agentws.agent.own_task import is_destroyed
@@ -206,7 +206,6 @@ class Invocation:
             result = None
             if self._stop_reason is None:
                 assert agent.invoke is not None
-                begin_conversation(self._context, self)
                 answer = agent.invoke(self._payload, self._context)
                 if agent.streams:
                     await self._write_stream(cast(AsyncGenerator[Any, None], answer))
@@ -272,7 +271,6 @@ class Invocation:
     def _on_done(self, _task: "asyncio.Task[None]") -> None:
         """Have the log end, now that the handler has."""
         self._is_over = True
-        end_conversation(self._context)
         if self._dialogue is not None:
             self._dialogue.close()
             self.log.record.seen_inputs = self._dialogue.seen
@@ -308,10 +306,9 @@ class Invocation:
 
     # --- talking ---
 
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing more to say; see `Conversation`."""
-        return self.log.ended
+    def holds(self, context: InvocationContext) -> bool:
+        """Tell whether its handler was called with a context, and talks still."""
+        return context is self._context and not self._is_over and not self.log.ended
 
     def report(self, progress: bytes) -> None:
         """Put progress into the record; see `Conversation`."""

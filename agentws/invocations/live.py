@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+from agentws.agent.context import InvocationContext
 from agentws.invocations.invocation import Invocation
 from agentws.protocol.records import Record
 
@@ -15,6 +16,11 @@ class LiveInvocations(dict[str, Invocation]):
         super().__init__()
         self._owners: Counter[str | None] | None = Counter() if count_owners else None
         self._emptied: asyncio.Future[None] | None = None
+
+    def held_by(self, context: InvocationContext) -> Invocation | None:
+        """Return the one whose handler was called with a context; see `Conversations`."""
+        invocation = self.get(context.invocation_id)
+        return invocation if invocation is not None and invocation.holds(context) else None
 
     def add(self, invocation: Invocation) -> None:
         """Know one that is about to begin."""

@@ -130,7 +130,7 @@ class InvocationTable:
             streams=self._agent.streams,
         )
         log = Log(record, self._settings.replay_bytes)
-        context = caller.context(record.invocation_id, session_id, self._draining)
+        context = caller.context(record.invocation_id, session_id, self._draining, self._live)
         operation = self._telemetry.begin(
             "invoke_agent", context, caller.trace if trace is None else trace
         )

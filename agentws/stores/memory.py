@@ -73,26 +73,28 @@ class MemoryStore:
     ) -> None:
         """See `Store.claim`."""
         record = log.record
-        if record.invocation_id in self._entries:
+        if self._entries.setdefault(record.invocation_id, log) is not log:
             self._expire()
-            if record.invocation_id in self._entries:
+            if self._entries.setdefault(record.invocation_id, log) is not log:
                 on_settled(already_exists(), ())
                 return
         rivals: Sequence[str] = ()
         if if_session_busy != "parallel":
-            rivals = self._turns.ids(record.owner, record.session_id)
+            rivals = self._turns.others(record)
             if rivals and if_session_busy == "reject":
+                del self._entries[record.invocation_id]
                 on_settled(SessionBusy(rivals[0]), ())
                 return
-        self._entries[record.invocation_id] = log
         self._index.add(record)
-        self._turns.add(record)
+        if self._turns.is_asked:
+            self._turns.add(record)
         on_settled(None, rivals)
 
     def withdraw(self, log: Log, refusal: InvocationError) -> None:
         """See `Store.withdraw`."""
         log.refuse(refusal)
-        self._turns.drop(log.record)
+        if self._turns.is_asked:
+            self._turns.drop(log.record)
         self._drop(log.record)
 
     async def look_up(self, invocation_id: str) -> Snapshot | None:
@@ -109,7 +111,8 @@ class MemoryStore:
     def finish(self, log: Log, outcome: Outcome) -> None:
         """See `Store.finish`."""
         log.end(outcome)
-        self._turns.drop(log.record)
+        if self._turns.is_asked:
+            self._turns.drop(log.record)
         chunks = log.retained
         expires_at = time.monotonic() + self._retention
         kept = _Retained(log.record, chunks, log.last + 1 - len(chunks), expires_at)

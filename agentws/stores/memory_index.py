@@ -73,30 +73,32 @@ class Turns:
     def __init__(self, running: Callable[[], Iterable[Record]]) -> None:
         """`running` returns all that runs, in the order of their claims, when it is called."""
         self._running = running
-        self._by_session: dict[Turn, dict[str, None]] | None = None
+        self._by_session: dict[Turn, dict[str, None]] = {}
+        self.is_asked = False
+        """Whether anybody has asked, and `add` and `drop` are to be called from now on."""
 
-    def ids(self, owner: str | None, session_id: str) -> list[str]:
-        """Return what runs in a session, the newest first."""
-        if self._by_session is None:
-            self._by_session = {}
-            for record in self._running():
-                self.add(record)
-        return list(reversed(self._by_session.get(_turn(owner, session_id), {})))
+    def others(self, record: Record) -> list[str]:
+        """Return what else runs in the session of a record, the newest first."""
+        if not self.is_asked:
+            self.is_asked = True
+            for running in self._running():
+                if running is not record:
+                    self.add(running)
+        ids = self._by_session.get(_turn(record.owner, record.session_id), {})
+        return [each for each in reversed(ids) if each != record.invocation_id]
 
     def add(self, record: Record) -> None:
-        """Know one that runs from now on."""
-        if self._by_session is not None:
-            turn = _turn(record.owner, record.session_id)
-            self._by_session.setdefault(turn, {})[record.invocation_id] = None
+        """Know one that runs from now on; knowing it twice is the same."""
+        turn = _turn(record.owner, record.session_id)
+        self._by_session.setdefault(turn, {})[record.invocation_id] = None
 
     def drop(self, record: Record) -> None:
         """Forget one that runs no longer."""
-        if self._by_session is not None:
-            turn = _turn(record.owner, record.session_id)
-            running = self._by_session[turn]
-            del running[record.invocation_id]
-            if not running:
-                del self._by_session[turn]
+        turn = _turn(record.owner, record.session_id)
+        running = self._by_session[turn]
+        del running[record.invocation_id]
+        if not running:
+            del self._by_session[turn]
 
 
 class _Ordered:

@@ -1,7 +1,7 @@
 """Progress: what a handler reports stands in the record, until the end and after (§5)."""
 
 import asyncio
-import weakref
+import gc
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -12,8 +12,6 @@ import websockets
 from aiohttp import web
 
 from agentws import InvocationContext, InvocationWebSocketHandler
-from agentws.agent.context import begin_conversation, end_conversation
-from agentws.agent.conversation import Ended
 from agentws.protocol.encoding import MOST_PROGRESS
 from agentws.protocol.records import Record
 from agentws.stores.log import Follower, Log
@@ -108,18 +106,24 @@ async def test_what_is_cancelled_may_report_while_it_cleans_up(serve: Serve) -> 
         assert (await record_of(client))["progress"] == "cleaned up"
 
 
-class Talk(Ended):
-    """What a context speaks through."""
+async def test_a_context_that_is_kept_keeps_nothing_of_its_invocation(
+    serve: Serve, job: Job
+) -> None:
+    server = await serve(job.agent)
+    async with server.connect() as client:
+        context = await job.begun(client)
+        assert logs_of(context)
+        job.end.set()
+        await client.until(type="result")
+    gc.collect()
+    assert not logs_of(context)
+    context.report("too late")  # which nobody hears
 
 
-def test_a_context_that_is_kept_keeps_nothing_of_what_it_reported_to() -> None:
-    talk = Talk()
-    context = InvocationContext("i", "s")
-    begin_conversation(context, talk)
-    alive = weakref.ref(talk)
-    del talk
-    end_conversation(context)
-    assert alive() is None
+def logs_of(context: InvocationContext) -> list[Log]:
+    """Return the logs of an invocation that are in memory."""
+    logs = [each for each in gc.get_objects() if isinstance(each, Log)]
+    return [log for log in logs if log.record.invocation_id == context.invocation_id]
 
 
 class Sleeper(Follower):

@@ -87,13 +87,15 @@ def test_what_is_dropped_is_let_go() -> None:
 def test_turns_are_known_from_whenever_they_are_asked_for(asked_before: bool) -> None:
     running: list[Record] = []
     turns = Turns(lambda: running)
+    new = Record("new", "s", 0.0)
     if asked_before:
-        assert turns.ids(None, "s") == []
+        assert turns.others(new) == []
     for number in range(3):
-        record = Record(f"i{number}", "s", 0.0)
-        running.append(record)
-        turns.add(record)
-    assert turns.ids(None, "s") == ["i2", "i1", "i0"]
-    assert turns.ids("ann", "s") == turns.ids(None, "t") == []
+        running.append(Record(f"i{number}", "s", 0.0))
+        if turns.is_asked:
+            turns.add(running[-1])
+    assert turns.others(new) == ["i2", "i1", "i0"]
+    assert turns.others(running[1]) == ["i2", "i0"]
+    assert turns.others(Record("new", "s", 0.0, "ann")) == turns.others(Record("n", "t", 0.0)) == []
     turns.drop(running[1])
-    assert turns.ids(None, "s") == ["i2", "i0"]
+    assert turns.others(new) == ["i2", "i0"]
