@@ -122,7 +122,7 @@ async def test_a_context_that_is_kept_keeps_nothing_of_its_invocation(
 
 def logs_of(context: InvocationContext) -> list[Log]:
     """Return the logs of an invocation that are in memory."""
-    logs = [each for each in gc.get_objects() if isinstance(each, Log)]
+    logs = [each for each in gc.get_objects() if type(each) is Log]
     return [log for log in logs if log.record.invocation_id == context.invocation_id]
 
 
