@@ -33,6 +33,8 @@ class Readiness:
         self._asking: asyncio.Task[str] | None = None
         self._call: asyncio.Task[str] | None = None
         self._logged: object = None
+        self.last: str | None = None
+        """What was said last, if anything was asked."""
 
     async def ask(self) -> str:
         """Return `READY`, or a few words on why not, when the patience is over at the latest."""
@@ -40,7 +42,8 @@ class Readiness:
         if asking is None or asking.done():
             asking = self._asking = asyncio.create_task(self._ask())
         await asyncio.wait({asking})
-        return RAISED if asking.cancelled() else asking.result()
+        self.last = RAISED if asking.cancelled() else asking.result()
+        return self.last
 
     async def _ask(self) -> str:
         if self._call is not None and not self._call.done():

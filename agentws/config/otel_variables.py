@@ -86,9 +86,10 @@ def warnings(environ: Mapping[str, str]) -> Iterator[str]:
     for signal in _SIGNALS:
         names = _exporters(signal, environ) - {"none"}
         if unserved := sorted(name for name in names if not _SERVED.fullmatch(name)):
+            more = "; telemetry.prometheus serves /metrics" if "prometheus" in unserved else ""
             yield (
                 f"environment OTEL_{signal}_EXPORTER names {', '.join(unserved)}, which is not "
-                "served: there are otlp and none"
+                f"served: there are otlp and none{more}"
             )
 
 

@@ -355,6 +355,7 @@ class TelemetrySettings(Section):
         redact=without_credentials,
     )
     sampling_ratio: Ratio = _option(1.0, "Share of traces that are kept, 0 to 1.")
+    prometheus: bool = _option(False, "Whether to serve metrics at /metrics, for Prometheus.")
 
 
 class ConsoleSettings(Section):

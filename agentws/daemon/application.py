@@ -1,18 +1,21 @@
 """The aiohttp application that the parts make, and what runs it."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
 from agentws.auth.cors import allow_origins
 from agentws.daemon.parts import FRAMED_PATH, RAW_PATH, Parts
+from agentws.protocol.errors import InvocationError
 from agentws.transports.http import begun_answers
 from agentws.transports.http.access_log import AccessLogger, ServerLogger
 from agentws.transports.http.answers import add_headers
 from agentws.transports.http.error_middleware import answering_errors
 from agentws.transports.http.probes import probe_routes
 from agentws.transports.http.routes import invocation_routes
+from agentws.transports.http.scraping import metrics_route
 from agentws.transports.routing import serve_routes
 
 _logger: Final = logging.getLogger("agentws.server")
@@ -29,7 +32,7 @@ _FIELD_SIZE: Final = 16 * 1024
 
 def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRoute]]:
     """Return the application, and the routes that it serves."""
-    app = web.Application(middlewares=[answering_errors(parts.access.admit)])
+    app = web.Application(middlewares=[answering_errors(_counting_admission(parts))])
     app.on_response_prepare.extend((add_headers, parts.health.part, begun_answers.begin))
     if parts.class_http is not None:
         app.on_response_prepare.append(parts.class_http.keep_alive)
@@ -39,8 +42,23 @@ def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRo
     return app, routes
 
 
+def _counting_admission(parts: Parts) -> Callable[[web.Request], Awaitable[None]]:
+    """Return what lets requests in, and counts those that it refuses."""
+
+    async def admit(request: web.Request) -> None:
+        try:
+            await parts.access.admit(request)
+        except InvocationError as refusal:
+            parts.telemetry.metrics.error(refusal.code)
+            raise
+
+    return admit
+
+
 def _routes(parts: Parts) -> list[web.RouteDef]:
     routes = [*probe_routes(parts.health), *invocation_routes(parts.api)]
+    if parts.telemetry.scrapes is not None:
+        routes.append(metrics_route(parts.telemetry.scrapes))
     routes.append(web.get(FRAMED_PATH, parts.framed.serve))
     # An agent that has no handler for the raw socket speaks frames on its path, too (§1).
     if raw := parts.raw or (parts.framed if parts.agent.invoke is not None else None):

@@ -40,6 +40,10 @@ class Parts:
         self.draining = draining = Draining()
         readiness = Readiness(agent.readiness) if agent.readiness else None
         self.health = Health(self.store, draining, readiness)
+        telemetry.metrics.watch_checks(lambda: self.health.known)
+        telemetry.metrics.tell_limits(
+            settings.invocations.max_running, settings.websocket.max_connections
+        )
         self.table = InvocationTable(
             agent,
             self.store,
@@ -125,6 +129,10 @@ def _make_telemetry(settings: Settings) -> Telemetry:
         with needed():
             from agentws.telemetry.exporting import start
         return start(settings.telemetry, settings.agent)
+    if settings.telemetry.prometheus:
+        with needed():
+            from agentws.telemetry.measuring import Measuring
+        return Measuring(settings.agent)
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return Telemetry()
     tracer, meter = trace.get_tracer("agentws"), metrics.get_meter("agentws")

@@ -80,7 +80,7 @@ async def _serve(loaded: Loaded, served: Served, stop: asyncio.Event) -> int:
         _logger.error("The agent cancelled the start")
         return 1
     gc.freeze()  # what is there now stays: the collector need not look at it again
-    with StallWatch():
+    with StallWatch(server.metrics.loop_delay):
         await _set(stop)
         await _drain(server)
     return 0

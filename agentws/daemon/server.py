@@ -15,6 +15,7 @@ from agentws.config.settings import Settings, without_credentials
 from agentws.daemon.application import LAST_REQUESTS, make_application, make_runner
 from agentws.daemon.listening import bind
 from agentws.daemon.parts import Parts
+from agentws.telemetry.metrics import Metrics
 
 _logger: Final = logging.getLogger("agentws.server")
 
@@ -56,6 +57,11 @@ class Server:
     def port(self) -> int:
         """The TCP port that is listened on."""
         return int(self._runner.addresses[0][1])
+
+    @property
+    def metrics(self) -> Metrics:
+        """The instruments that measure it."""
+        return self._parts.telemetry.metrics
 
     @property
     def routes(self) -> Iterable[web.AbstractRoute]:

@@ -8,6 +8,7 @@ import sysconfig
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
@@ -34,7 +35,9 @@ class StallWatch:
     its heartbeat; it ends with the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note_delay: Callable[[float], object]) -> None:
+        """Tell `note_delay` with each heartbeat how many seconds late it is."""
+        self._note_delay = note_delay
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._over = threading.Event()
@@ -47,7 +50,7 @@ class StallWatch:
         self._not_the_agents = (*(folder + os.sep for folder in folders), "<frozen")
 
     def __enter__(self) -> Self:
-        self._beat()
+        self._schedule_beat()
         threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
         return self
 
@@ -57,6 +60,10 @@ class StallWatch:
             self._heartbeat.cancel()
 
     def _beat(self) -> None:
+        self._note_delay(max(0.0, time.monotonic() - self._beaten_at - BEAT))
+        self._schedule_beat()
+
+    def _schedule_beat(self) -> None:
         self._beaten_at = time.monotonic()
         self._heartbeat = self._loop.call_later(BEAT, self._beat)
 

@@ -7,7 +7,9 @@ import time
 from typing import Final
 
 from agentws.telemetry.export_queue import is_exporting
-from agentws.telemetry.exporters import _KEY
+
+_KEY: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+"""What the key for Application Insights looks like."""
 
 _WARNING_PAUSE: Final = 60.0
 """Seconds between two warnings of a backend that is in trouble."""

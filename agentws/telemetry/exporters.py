@@ -4,7 +4,6 @@ Imported only where one of them is configured, as the packages behind them take 
 """
 
 import re
-import uuid
 from collections.abc import Callable
 from os import environ
 from typing import Any, Final, TypeVar
@@ -17,25 +16,21 @@ from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
 from opentelemetry.exporter.otlp.proto.http import metric_exporter as http_metrics
 from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_spans
 from opentelemetry.sdk._logs.export import LogRecordExporter
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, ExemplarFilter
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
 )
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 
-from agentws import __version__
 from agentws.config.requirements import needed
-from agentws.config.settings import AgentSettings, TelemetrySettings
-from agentws.telemetry.operations import SYSTEM, TelemetryError
+from agentws.config.settings import TelemetrySettings
+from agentws.telemetry.operations import TelemetryError
 
 Exporter = TypeVar("Exporter")
 
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
-
-_KEY: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 
 _OFF: Final = (
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
@@ -116,18 +111,3 @@ def sampler_of(settings: TelemetrySettings) -> Sampler:
         return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
     ratio = settings.sampling_ratio
     return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
-
-
-def exemplar_filter() -> ExemplarFilter | None:
-    """Return None where `OTEL_METRICS_EXEMPLAR_FILTER` decides; they cost each measurement."""
-    return None if environ.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
-
-
-def resource_of(agent: AgentSettings) -> Resource:
-    """Return who sends; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win."""
-    ours = {
-        "service.name": agent.name or SYSTEM,
-        "service.version": agent.version or __version__,
-        "service.instance.id": str(uuid.uuid4()),
-    }
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})

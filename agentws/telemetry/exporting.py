@@ -16,6 +16,7 @@ from opentelemetry.sdk._logs import (
     LoggerProvider,
 )
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader as AnyReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
@@ -29,15 +30,14 @@ from agentws.telemetry.exporters import (
     Backend,
     application_insights,
     collector,
-    exemplar_filter,
-    resource_of,
     sampler_of,
 )
 from agentws.telemetry.lean_tracing import LeanTracer, WatchedProvider
 from agentws.telemetry.logs import InvocationFilter
+from agentws.telemetry.meters import SCOPE, meters_for, resource_of
 from agentws.telemetry.operations import ObservingTelemetry, TelemetryError
+from agentws.telemetry.prometheus import Scrapes
 from agentws.telemetry.queued import (
-    SCOPE,
     MetricReader,
     QueuedRecords,
     QueuedSpans,
@@ -60,7 +60,8 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
             backends.append(application_insights(settings.connection_string))
         if settings.otlp_endpoint:
             backends.append(collector(settings.otlp_endpoint))
-        return Exporting(backends, resource, sampler_of(settings), agent)
+        scrapes = Scrapes() if settings.prometheus else None
+        return Exporting(backends, resource, sampler_of(settings), agent, scrapes)
     except (TelemetryError, PackageError):
         raise
     except Exception as error:
@@ -80,6 +81,7 @@ class Exporting(ObservingTelemetry):
         resource: Resource,
         sampler: Sampler,
         agent: AgentSettings,
+        scrapes: Scrapes | None,
     ) -> None:
         signals: tuple[Signal, ...] = ("TRACES", "LOGS", "METRICS")
         of_traces, of_logs, of_metrics = (
@@ -89,9 +91,11 @@ class Exporting(ObservingTelemetry):
         records = [queue_of_records(backend) for backend in of_logs]
         self._queues = [*spans, *records]
         self._readers = [MetricReader(backend.metrics) for backend in of_metrics]
-        meters = MeterProvider(
-            self._readers, resource, shutdown_on_exit=False, exemplar_filter=exemplar_filter()
-        )
+        self.scrapes = scrapes
+        readers: list[AnyReader] = [*self._readers]
+        if scrapes is not None:
+            readers.append(scrapes.reader)
+        meters = meters_for(readers, resource)
         decisions = Decisions(sampler)
         tracers = WatchedProvider(
             decisions, resource, shutdown_on_exit=False, id_generator=decisions
@@ -113,6 +117,7 @@ class Exporting(ObservingTelemetry):
         """Send the rest within so many seconds, to all backends at the same time."""
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
+        await super().close(seconds)
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, self._close, seconds)
 

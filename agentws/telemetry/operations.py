@@ -7,7 +7,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from msgspec import Struct
 from opentelemetry.context import Context as TraceContext
@@ -20,6 +20,9 @@ from agentws.config.settings import AgentSettings
 from agentws.protocol.errors import InvocationError, internal_error
 from agentws.telemetry.metrics import Metrics, silent
 from agentws.telemetry.trace_context import NO_TRACE, handler_trace
+
+if TYPE_CHECKING:
+    from agentws.telemetry.prometheus import Scrapes
 
 OperationName = Literal["invoke_agent", "get_invocation", "cancel_invocation"]
 
@@ -93,6 +96,9 @@ class Telemetry:
     patience: float = 0.0
     """Seconds that telling the last of it may take at the end of the daemon."""
 
+    scrapes: "Scrapes | None" = None
+    """What answers those who ask for metrics, where that is configured."""
+
     def __init__(self) -> None:
         self.metrics = silent()
 
@@ -102,8 +108,10 @@ class Telemetry:
         """Begin an operation in its caller's trace."""
         return Operation(handler_trace(parent, context))
 
-    async def close(self, seconds: float) -> None:
+    async def close(self, seconds: float) -> None:  # noqa: ARG002 - where there is a rest
         """Tell the rest within so many seconds, and nothing after that."""
+        if self.scrapes is not None:
+            self.scrapes.close()
 
 
 class _Scheme(Struct, frozen=True):

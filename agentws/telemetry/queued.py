@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import (
@@ -18,14 +18,11 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from agentws import __version__
 from agentws.telemetry.export_queue import ExportQueue, Limits, as_exporter
 from agentws.telemetry.exporters import Backend
 from agentws.telemetry.lean_tracing import EndedSpan
-
-SCOPE: Final = InstrumentationScope("agentws", __version__)
+from agentws.telemetry.meters import SCOPE
 
 
 class MetricReader(PeriodicExportingMetricReader):

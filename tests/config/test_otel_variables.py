@@ -146,5 +146,5 @@ def test_exporters_that_are_not_there_are_told() -> None:
         "environment OTEL_TRACES_EXPORTER names console, zipkin, which is not served: "
         "there are otlp and none",
         "environment OTEL_METRICS_EXPORTER names prometheus, which is not served: "
-        "there are otlp and none",
+        "there are otlp and none; telemetry.prometheus serves /metrics",
     )

@@ -73,6 +73,7 @@ class Terminal(io.StringIO):
         ("telemetry.connection_string", ""),
         ("telemetry.otlp_endpoint", ""),
         ("telemetry.sampling_ratio", 1.0),
+        ("telemetry.prometheus", False),
         ("console.enabled", False),
     ],
 )

@@ -20,6 +20,10 @@ from tests.support.processes import Start
 LONG = LONGEST_PAUSE + 3 * BEAT
 
 
+def nobody(_delay: float) -> None:
+    """Listens to no delay."""
+
+
 def sleep() -> None:
     time.sleep(LONG)  # the line that is told
 
@@ -45,7 +49,7 @@ def line_of(function: Callable[[], None]) -> str:
 async def test_what_blocks_the_event_loop_is_told_with_its_line(
     log_lines: LogLines, block: Callable[[], None]
 ) -> None:
-    with StallWatch():
+    with StallWatch(nobody):
         await asyncio.sleep(0)
         block()
         line = await log_lines.next("agentws.stalls")
@@ -57,7 +61,7 @@ async def test_what_blocks_the_event_loop_is_told_with_its_line(
 
 
 async def test_it_is_told_once_a_minute(log_lines: LogLines) -> None:
-    with StallWatch() as watch:
+    with StallWatch(nobody) as watch:
         for _ in range(2):
             sleep()
             await asyncio.sleep(0)
@@ -68,7 +72,7 @@ async def test_it_is_told_once_a_minute(log_lines: LogLines) -> None:
 
 
 async def test_work_that_lets_others_have_their_turn_is_not_told(log_lines: LogLines) -> None:
-    with StallWatch():
+    with StallWatch(nobody):
         until = time.monotonic() + 2 * LONG
         while time.monotonic() < until:
             time.sleep(BEAT / 5)  # noqa: ASYNC251
@@ -76,9 +80,17 @@ async def test_work_that_lets_others_have_their_turn_is_not_told(log_lines: LogL
     assert not log_lines.records
 
 
+async def test_how_late_the_loop_is_is_told_with_each_beat() -> None:
+    told: asyncio.Queue[float] = asyncio.Queue()
+    with StallWatch(told.put_nowait):
+        assert await told.get() < LONGEST_PAUSE
+        sleep()
+        assert LONG - 2 * BEAT < await told.get() < LONG + BEAT
+
+
 async def test_it_leaves_nothing_behind(log_lines: LogLines) -> None:
     before = set(threading.enumerate())
-    with StallWatch():
+    with StallWatch(nobody):
         (thread,) = set(threading.enumerate()) - before
         assert thread.daemon
     sleep()

@@ -10,7 +10,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from agentws.transports.http.answers import ERROR_CODE
 from agentws.transports.http.begun_answers import CUT
 from agentws.transports.http.probes import PROBES
+from agentws.transports.http.scraping import METRICS
 from agentws.transports.request_fields import INVOCATION_ID, REQUEST_ID, SESSION_ID
+
+_ROUTINE: Final = PROBES | {METRICS}
+"""What is asked for every few seconds, all day long."""
 
 _OPTIONAL: Final = (("invocation_id", INVOCATION_ID), ("session_id", SESSION_ID))
 
@@ -23,12 +27,12 @@ class AccessLogger(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Log a request that took `time` seconds; sockets have a line of their own.
 
-        What asks whether the daemon lives and is ready, is logged for who looks closely: at DEBUG.
+        What watches the daemon and is answered well, is logged for who looks closely: at DEBUG.
         """
         if response.status == 101:
             return
         path = request.rel_url.raw_path  # as it came: decoded, it may hold what begins a line
-        level = logging.DEBUG if path in PROBES and response.status == 200 else logging.INFO
+        level = logging.DEBUG if path in _ROUTINE and response.status == 200 else logging.INFO
         if self.logger.isEnabledFor(level):
             fields = {"method": request.method, "path": path, "status": response.status}
             fields |= {"duration_ms": round(time * 1000, 3), "request_id": request.get(REQUEST_ID)}

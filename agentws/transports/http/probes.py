@@ -23,6 +23,14 @@ class Health:
         self._draining = draining
         self._agent = agent
 
+    @property
+    def known(self) -> Mapping[str, bool]:
+        """What is well, as far as is known without asking the agent; draining is not."""
+        known = {"draining": not self._draining.begun, "store": not self._store.trouble}
+        if self._agent is not None and self._agent.last is not None:
+            known["agent"] = self._agent.last == READY
+        return known
+
     async def checks(self) -> Mapping[str, str]:
         """Return `ok` for each of what is needed, or a few words on what is wrong with it."""
         checks = {"store": self._store.trouble or READY}

@@ -37,14 +37,16 @@ class ConnectionRegistry:
         Raises `PlatformError` (`shutting_down`, `too_many_connections`).
         """
         if self._draining:
-            raise shutting_down()
+            raise self._counted(shutting_down())
         if self._places_taken >= self._max_connections:
-            raise PlatformError(
-                "too_many_connections",
-                f"The server holds its limit of {self._max_connections} connections",
-            )
+            limit = f"The server holds its limit of {self._max_connections} connections"
+            raise self._counted(PlatformError("too_many_connections", limit))
         self._places_taken += 1
         return Place(self)
+
+    def _counted(self, refusal: PlatformError) -> PlatformError:
+        self.options.metrics.error(refusal.code)
+        return refusal
 
     def occupy(self, socket: OpenSocket) -> None:
         """Know a socket while it is open, so that it can be told and closed."""
