@@ -110,6 +110,18 @@ def tracing(servers: Servers, seconds: float) -> Measurement:
     return _ratio("Round trips with tracing", comparison, 0.4, other="untraced")
 
 
+def metrics(servers: Servers, seconds: float) -> Measurement:
+    """Compare invocations a second that are measured for Prometheus with those that are not."""
+    exchange = Exchange(_INVOKE)
+    served = {"AGENTWS_TELEMETRY__PROMETHEUS": "true"}
+    with (
+        servers.daemon("bench.agents:echo", **served) as measured,
+        servers.daemon("bench.agents:echo") as unmeasured,
+    ):
+        comparison = compare(Side(measured, exchange), Side(unmeasured, exchange), seconds)
+    return _ratio("Round trips with metrics", comparison, 0.7, other="unmeasured")
+
+
 def _exporting_to(collector: Server) -> Mapping[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
 
@@ -140,6 +152,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "redis-round-trips": redis_round_trips,
         "redis-chunks": redis_chunks,
         "tracing": tracing,
+        "metrics": metrics,
         "memory": memory,
         "start-up": start_up,
     }
