@@ -27,7 +27,7 @@ test-newest: .venv/.pip ## Run the tests with the newest versions of everything,
 	.venv/newest/bin/pip install --quiet --upgrade --editable '.[redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
-	.venv/newest/bin/pytest -m "not image and not gateway and not random and not soak" $(ARGS)
+	.venv/newest/bin/pytest -m "not image and not gateway and not prometheus and not random and not soak" $(ARGS)
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
 	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)

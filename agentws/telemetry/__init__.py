@@ -22,11 +22,12 @@ is configured, or nowhere. It holds nobody up, and knows neither invocations nor
 - **Application Insights by its exporter, not by `configure_azure_monitor`**, which would bring live
   metrics, patch libraries and keep five traces a second. Its statistics, remote configuration and
   files for retries are off: what waits, waits in the bounded queue.
-- **Who is scraped, keeps a thread for it** (`prometheus`): the agent's callbacks, which may take their
-  time, are called there. Its registry is its own, so that nothing else in the process is told. A
-  daemon that is only scraped makes no spans, and imports none of the exporters.
-- **Codes that others make up are few** (`metrics`): an agent may raise errors with any code, a client
-  close with two thousand, and each would be a time series for ever. After fifty, it is `other`.
+- **Who is scraped, keeps a thread for it** (`prometheus`): the agent's callbacks, which may take
+  their time, are called there. Its registry is its own, so that nothing else in the process is
+  told. A daemon that is only scraped makes no spans, and imports none of the exporters.
+- **Codes that others make up are few** (`metrics`): an agent may raise errors with any code, a
+  client close with two thousand, and each would be a time series for ever. After fifty, it is
+  `other`.
 - **What exporters log is kept apart by what the thread is doing** (`as_exporter`), so that it is
   neither exported in its turn nor printed more than once a minute, nor with the key in it.
 - **A log line is formatted by who logs and written by a thread** (`log_output`): what it tells of

@@ -63,6 +63,21 @@ def test_the_files_that_it_mounts_are_there() -> None:
         assert (FILE.parent / volume.split(":")[0]).is_file()
 
 
+def test_the_collector_serves_the_metrics_where_prometheus_is_told_to_look() -> None:
+    config = yaml.safe_load((ROOT / "deploy/collector/collector.yaml").read_text())
+    address = config["exporters"]["prometheus"]["endpoint"]
+    example = (ROOT / "deploy/prometheus/prometheus.yaml").read_text()
+    assert f"[collector:{address.split(':')[-1]}]" in example
+    assert "prometheus" in config["service"]["pipelines"]["metrics"]["exporters"]
+
+
+def test_prometheus_looks_for_the_replicas() -> None:
+    example = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yaml").read_text())
+    port = load(environ={}).settings.server.port
+    (job,) = example["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"{name}:{port}" for name in REPLICAS]}]
+
+
 def test_the_collector_listens_where_the_replicas_send_to() -> None:
     config = yaml.safe_load((ROOT / "deploy/collector/collector.yaml").read_text())
     address = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"]

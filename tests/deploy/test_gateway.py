@@ -11,6 +11,7 @@ import aiohttp
 import psutil
 import pytest
 import websockets
+from yarl import URL
 
 from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Running, Serve
@@ -372,6 +373,16 @@ async def test_a_replica_that_is_gone_is_passed_over(site: Site) -> None:
                 assert answer.status == 200
             async with gateway.connect() as client:
                 assert (await client.ask(action="ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics"])
+async def test_what_prometheus_reads_stays_inside(site: Site, path: str) -> None:
+    await site.open(telemetry={"prometheus": True})
+    async with site.gateway() as gateway, aiohttp.ClientSession() as session:
+        async with session.get(f"{site.replicas[0].http}/metrics") as answer:
+            assert answer.status == 200
+        async with session.get(URL(gateway.http + path, encoded=True)) as answer:
+            assert answer.status == 404
 
 
 # --- what is absent ---------------------------------------------------------------------------

@@ -31,10 +31,13 @@ def test_the_settings_that_it_names_are_there(guide: Path) -> None:
 def test_every_alert_that_is_deployed_is_explained() -> None:
     deployed = (ROOT / "deploy/azure/monitoring.bicep").read_text()
     alerts, _, _ = deployed.partition("resource workspace")
-    names = re.findall(r"name: '([\w-]+)'", alerts)
-    assert names
-    for name in names:
-        assert f"*{name}*" in GUIDES[0].read_text()
+    rules = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
+    of_azure = re.findall(r"name: '([\w-]+)'", alerts)
+    of_prometheus = re.findall(r"- alert: (\w+)", rules)
+    assert of_azure
+    assert of_prometheus
+    for name in (*of_azure, *of_prometheus):
+        assert f"*{name}*" in GUIDES[0].read_text(), name
 
 
 COMMON = {"timestamp", "level", "logger", "message", "trace_id", "span_id"}
