@@ -4,6 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
+from msgspec import Struct
+
+
+class Message(Struct):
+    """The payload of `echo_typed`."""
+
+    message: str
+
+
 CHUNKS: Final = 100
 """How many chunks one invocation of `stream` yields."""
 
@@ -13,6 +22,11 @@ TOKEN: Final = "word"
 
 async def echo(payload: Any, _context: object) -> Any:
     """Answer with the payload."""
+    return payload
+
+
+async def echo_typed(payload: Message, _context: object) -> Message:
+    """Answer with the payload, which was checked."""
     return payload
 
 

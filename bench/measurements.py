@@ -126,6 +126,17 @@ def _exporting_to(collector: Server) -> Mapping[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
 
 
+def types(servers: Servers, seconds: float) -> Measurement:
+    """Compare invocations a second whose payloads have a declared type with those without."""
+    exchange = Exchange(_INVOKE)
+    with (
+        servers.daemon("bench.agents:echo_typed") as typed,
+        servers.daemon("bench.agents:echo") as untyped,
+    ):
+        comparison = compare(Side(typed, exchange), Side(untyped, exchange), seconds)
+    return _ratio("Round trips with types", comparison, 0.91, other="untyped")
+
+
 def memory(servers: Servers, _seconds: float) -> Measurement:
     """Measure what an idle socket costs that has exchanged one message."""
     with servers.daemon("bench.agents:echo") as ours:
@@ -153,6 +164,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "redis-chunks": redis_chunks,
         "tracing": tracing,
         "metrics": metrics,
+        "types": types,
         "memory": memory,
         "start-up": start_up,
     }

@@ -188,3 +188,45 @@ async def test_http_reaches_them_as_well(serve: Serve, session: Session, name: s
     async with session.post(f"{server.http}/invocations", data=json.dumps(payload)) as answer:
         assert answer.status == 200
         assert await answer.read()
+
+
+async def test_typed_says_words_in_the_voice_that_is_wished(serve: Serve) -> None:
+    server = await serve(load("examples.typed:agent"))
+    assert await streamed(server, {"text": "a bc", "voice": "loud", "times": 2}) == [
+        {"word": "A", "turn": 1},
+        {"word": "BC", "turn": 1},
+        {"word": "A", "turn": 2},
+        {"word": "BC", "turn": 2},
+    ]
+    assert await streamed(server, {"text": "abc", "voice": "spelled"}) == [
+        {"word": "a-b-c", "turn": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "place"),
+    [
+        ([], "object"),
+        ({}, "`text`"),
+        ({"text": ""}, "$.text"),
+        ({"text": "a", "voice": "deep"}, "$.voice"),
+        ({"text": "a", "times": 11}, "$.times"),
+        ({"text": "a", "time": 1}, "`time`"),
+    ],
+)
+async def test_typed_refuses_what_its_types_do_not_allow(
+    serve: Serve, payload: Any, place: str
+) -> None:
+    server = await serve(load("examples.typed:agent"))
+    async with server.connect() as client:
+        frame = await client.ask(action="invoke", payload=payload)
+    assert frame["error"]["code"] == "invalid_request"
+    assert frame["error"]["message"].startswith("payload: ")
+    assert place in frame["error"]["message"]
+
+
+async def test_typed_is_described_by_its_types(serve: Serve, session: Session) -> None:
+    server = await serve(load("examples.typed:agent"))
+    async with session.get(f"{server.http}/invocations/docs/openapi.json") as answer:
+        document = await answer.json()
+    assert document["components"]["schemas"]["Request"]["required"] == ["text"]

@@ -1,6 +1,7 @@
 """What the README shows works as it stands."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,19 @@ async def test_the_agent_that_it_writes_can_be_served_as_it_says(tmp_path: Path)
         url = f"http://localhost:{port}/invocations"
         printed = await output("curl", "-sN", url, "-d", '{"message": "hello"}')
     assert 'data: {"token":"hello"}' in printed
+
+
+async def test_the_types_that_it_declares_are_checked_as_it_says(tmp_path: Path) -> None:
+    agent = texts("python")[2]
+    name = agent.splitlines()[0].removeprefix("# ")
+    (tmp_path / name).write_text(agent)
+    async with port_of(f"./{name}:agent", tmp_path) as port:
+        url = f"http://localhost:{port}/invocations"
+        refused = await output("curl", "-s", url, "-d", '{"message": 5}')
+        said = await output("curl", "-s", url, "-d", '{"message": "hello"}')
+    complaint = json.loads(refused)["error"]["message"]
+    assert complaint in " ".join(README.split())
+    assert 'data: {"token":"hello"}' in said
 
 
 def test_the_make_targets_exist() -> None:

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from agentws.agent.answers import answer_type, check_schema
 from agentws.agent.conversation import Ask, Conversation, Conversations, Draining, Input
+from agentws.agent.payloads import answer_type
 from agentws.protocol.encoding import encode_progress, encode_said
+from agentws.protocol.json_schema import checked_schema
 
 Transport = Literal["websocket", "http"]
 
@@ -102,7 +103,7 @@ class InvocationContext(Struct, frozen=True):
         else:
             text = None
         if schema is not None:
-            text = check_schema(schema)
+            text = checked_schema(schema)
         question = Ask(encode_said(payload, "A question"), text, convert, timeout)
         answer = await conversation.ask(question)
         return answer if full else answer.payload

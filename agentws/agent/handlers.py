@@ -5,7 +5,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentws.agent.context import InvocationContext
-from agentws.agent.signatures import check_call, checked_subprotocols, is_generator
+from agentws.agent.payloads import Convert, handler_types
+from agentws.agent.signatures import check_call, checked_subprotocols
+from agentws.protocol.encoding import encode
+from agentws.protocol.schemas import UNTYPED, Contract
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -43,8 +46,8 @@ class Agent:
         subprotocols: Iterable[str] = (),
     ) -> None:
         for name, document in (("openapi", openapi), ("asyncapi", asyncapi)):
-            if document is not None and not isinstance(document, Mapping):
-                raise TypeError(f"{name} must be a dict, not {type(document).__name__}")
+            if document is not None:
+                _check_document(name, document)
         self.openapi = openapi
         self.asyncapi = asyncapi
         self.subprotocols = checked_subprotocols(subprotocols)
@@ -56,18 +59,39 @@ class Agent:
         self.startup: LifecycleHandler | None = None
         self.shutdown: LifecycleHandler | None = None
         self.readiness: ReadinessHandler | None = None
+        self.contract = UNTYPED
+        self._convert: Convert | None = None
 
     daemon_settings: Mapping[str, object]
     """What the agent wants of the configuration, by dotted key; all else ranks above it."""
+
+    contract: Contract
+    """What the types of the invoke handler say."""
 
     streams: bool = False
     """Whether the invoke handler is an async generator."""
 
     def invoke_handler(self, function: Function) -> Function:
-        """Register `async def (payload, context)`: a coroutine answers, a generator streams."""
+        """Register `async def (payload, context)`: a coroutine answers, a generator streams.
+
+        Its annotations are the contract: payloads are converted to the type of the first parameter,
+        and both types make the documents. Raises `TypeError` for a type of the payload that cannot
+        be understood; one of the answer warns, and says nothing.
+        """
         check_call(function, "invoke handler", ("payload", "context"), may_stream=True)
-        self.streams = is_generator(function)
+        types = handler_types(function)
+        if types.answer_problem is not None:
+            warnings.warn(types.answer_problem, UserWarning, stacklevel=2)
+        self.contract, self._convert = types.contract, types.convert
+        self.streams = types.contract.streams
         return self._register("invoke", function)
+
+    def convert(self, payload: Any) -> Any:
+        """Return a payload as the invoke handler wants it.
+
+        Raises `InvocationError` (`invalid_request`) for one that does not fit.
+        """
+        return payload if self._convert is None else self._convert(payload)
 
     def get_invocation_handler(self, function: Function) -> Function:
         """Register `async def (context)` to answer polls; None stands for the record."""
@@ -109,3 +133,13 @@ class Agent:
             warnings.warn(f"The agent's {role} handler is replaced", UserWarning, stacklevel=3)
         setattr(self, role, function)
         return function
+
+
+def _check_document(name: str, document: object) -> None:
+    """Raise `TypeError` for what JSON cannot hold, or is no object in it."""
+    if not isinstance(document, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(document).__name__}")
+    try:
+        encode(document)
+    except Exception as error:  # its class depends on the value
+        raise TypeError(f"{name} must hold only what JSON can: {error}") from error

@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What a subprotocol's name is made of (RFC 9110 §5.6.2)."""
@@ -36,15 +36,15 @@ def check_call(
 
 
 def _is_coroutine(function: object) -> bool:
-    return inspect.iscoroutinefunction(_code_of(function))
+    return inspect.iscoroutinefunction(code_of(function))
 
 
 def is_generator(function: object) -> bool:
     """Tell whether a function, or what it wraps, is an async generator function."""
-    return inspect.isasyncgenfunction(_code_of(function))
+    return inspect.isasyncgenfunction(code_of(function))
 
 
-def _code_of(function: object) -> object:
+def code_of(function: Any) -> Any:
     """Look through `functools.partial`, and at `__call__` of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func

@@ -119,8 +119,9 @@ class InvocationTable:
         `on_disconnect` and `if_session_busy` None stand for the setting; `background` wins over the
         former. `may_attach` tells that `attach_instead` follows where the id exists, so that this
         is no failure. `trace` is where the invoke stands in its caller's trace, None for where the
-        caller itself does. Raises `InvocationError` (`not_implemented`, `shutting_down`,
-        `already_exists`, `too_many_invocations`).
+        caller itself does. Raises `InvocationError` (`invalid_request` for a payload
+        that is not of the agent's type, `not_implemented`, `shutting_down`, `already_exists`,
+        `too_many_invocations`).
         """
         record = Record(
             invocation_id=invocation_id or self._new_id(),
@@ -135,6 +136,7 @@ class InvocationTable:
             "invoke_agent", context, caller.trace if trace is None else trace
         )
         try:
+            payload = self._agent.convert(payload)
             self._admit(invocation_id, caller)
         except InvocationError as refusal:
             operation.refuse(refusal, is_expected=may_attach)

@@ -17,7 +17,8 @@ _LARGE: Final = 64 * 1024
 MOST_PROGRESS: Final = 64 * 1024
 """How many bytes of JSON an invocation may report as its progress."""
 
-_Decoded = TypeVar("_Decoded")
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 def decode_payload(body: bytes) -> Any:
@@ -33,18 +34,26 @@ def decode_payload(body: bytes) -> Any:
         raise invalid_json(error) from None
 
 
-def decode(text: str | bytes, decoder: Callable[[str | bytes], _Decoded]) -> _Decoded:
+def decode(text: str | bytes, decoder: Callable[[str | bytes], _Made]) -> _Made:
     """Decode JSON; a large text without garbage collection in between.
+
+    Raises what `decoder` does.
+    """
+    return decoder(text) if len(text) < _LARGE else without_collecting(decoder, text)
+
+
+def without_collecting(make: Callable[[_Given], _Made], given: _Given) -> _Made:
+    """Make values of one without garbage collection in between.
 
     A text of brackets makes a million lists; looking through them again and again as they become
     more would take three times as long as to decode them, with everybody waiting. Raises what
-    `decoder` does.
+    `make` does.
     """
-    if len(text) < _LARGE or not gc.isenabled():
-        return decoder(text)
+    if not gc.isenabled():
+        return make(given)
     gc.disable()
     try:
-        return decoder(text)
+        return make(given)
     finally:
         gc.enable()
 

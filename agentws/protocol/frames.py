@@ -169,12 +169,19 @@ def action_of(frame: ClientFrame | type[ClientFrame]) -> str:
 
 
 class Result(Struct, tag_field="type", tag="result"):
-    """What a coroutine handler returned; with `action`, and no session, the answer to that one."""
+    """What a coroutine handler returned."""
 
     invocation_id: str
     payload: Raw
-    session_id: str | UnsetType = UNSET
-    action: str | UnsetType = UNSET
+    session_id: str
+
+
+class ActionResult(Struct, tag_field="type", tag="result"):
+    """The answer to an action that asks about an invocation."""
+
+    invocation_id: str
+    payload: Raw
+    action: str
     query_id: str | UnsetType = UNSET
 
 
@@ -261,6 +268,7 @@ class ServerPong(Struct, tag_field="type", tag="pong"):
 
 ServerFrame = (
     Result
+    | ActionResult
     | StreamChunk
     | StreamEnd
     | InputRequired

@@ -93,7 +93,9 @@ class Record(Struct, gc=False):
         return None if self.failure is None else self.failure.error()
 
 
-class _RecordError(Struct):
+class RecordError(Struct):
+    """How an invocation failed, as a poll is told."""
+
     code: str
     message: str
     reason: CancelReason | UnsetType = UNSET
@@ -107,14 +109,16 @@ class StreamState(Struct):
     last_sequence_number: int
 
 
-class _RecordView(Struct):
+class RecordView(Struct):
+    """A record, as a poll is answered with it."""
+
     invocation_id: str
     session_id: str
     status: ShownStatus
     created_at: datetime
     finished_at: datetime | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
-    error: _RecordError | UnsetType = UNSET
+    error: RecordError | UnsetType = UNSET
     awaiting: tuple[Awaiting, ...] | UnsetType = UNSET
     progress: Raw | UnsetType = UNSET
     stream: StreamState | UnsetType = UNSET
@@ -123,7 +127,7 @@ class _RecordView(Struct):
 def encode_record(record: Record, stream: StreamState | None, *, with_result: bool = True) -> bytes:
     """Encode a record as `get_invocation` answers it; what is unknown or null is left out."""
     return encode(
-        _RecordView(
+        RecordView(
             invocation_id=record.invocation_id,
             session_id=record.session_id,
             status=record.shown_status,
@@ -138,11 +142,11 @@ def encode_record(record: Record, stream: StreamState | None, *, with_result: bo
     )
 
 
-def _record_error(failure: Failure | None) -> _RecordError | UnsetType:
+def _record_error(failure: Failure | None) -> RecordError | UnsetType:
     if failure is None:
         return UNSET
     reason, superseded_by = failure.reason or UNSET, failure.superseded_by or UNSET
-    return _RecordError(failure.code, failure.message, reason, superseded_by)
+    return RecordError(failure.code, failure.message, reason, superseded_by)
 
 
 def _unless_null(value: bytes | None) -> Raw | UnsetType:

@@ -256,7 +256,7 @@ async def post(server: Running, payload: str) -> tuple[int, Any]:
 
 
 async def test_one_that_is_cancelled_before_it_begins_has_its_end_told(serve: Serve) -> None:
-    async def cancel_others(payload: str, context: InvocationContext) -> str:
+    async def cancel_others(payload: Any, context: InvocationContext) -> str:
         for task in asyncio.all_tasks() - {own_task()}:
             if getattr(task.get_coro(), "__qualname__", "") == "Invocation._run":
                 task.cancel()

@@ -399,7 +399,7 @@ async def test_what_is_said_without_a_question_answers_none(serve: Serve) -> Non
         ({"schema": "string"}, "schema must be a dict"),
         ({"schema": {"type": "text"}}, "schema must be a JSON Schema"),
         ({"schema": {"properties": [1]}}, "schema must be a JSON Schema"),
-        ({"type": object()}, "cannot be an answer"),
+        ({"type": object()}, "cannot be understood"),
     ],
 )
 async def test_what_is_no_schema_is_told_to_the_author(

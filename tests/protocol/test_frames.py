@@ -11,6 +11,7 @@ from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, error_body
 from agentws.protocol.frames import (
     Accepted,
+    ActionResult,
     ErrorFrame,
     GoingAway,
     Invoke,
@@ -42,7 +43,7 @@ def test_a_frame_knows_its_action(action: str) -> None:
             {"type": "result", "invocation_id": "i", "payload": {"a": 1}, "session_id": "s"},
         ),
         (
-            Result("i", Raw(b"null"), action="get_invocation"),
+            ActionResult("i", Raw(b"null"), "get_invocation"),
             {
                 "type": "result",
                 "invocation_id": "i",

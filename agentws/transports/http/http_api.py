@@ -6,11 +6,9 @@ from typing import Final, get_args
 from aiohttp import hdrs, web
 from msgspec import Raw
 
-from agentws import __version__
 from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
 from agentws.invocations.table import InvocationTable, may_exist
-from agentws.protocol.asyncapi import describe
 from agentws.protocol.decoding import frame_of
 from agentws.protocol.encoding import decode_payload
 from agentws.protocol.errors import InvocationError, ReplayGap
@@ -23,6 +21,7 @@ from agentws.stores.log_reader import LogReader
 from agentws.transports.http.answers import encoded_response, json_response
 from agentws.transports.http.begun_answers import BEGUN
 from agentws.transports.http.bodies import read_body
+from agentws.transports.http.documents import Documents
 from agentws.transports.http.sse import END_ID, EventStream
 from agentws.transports.http.wishes import (
     EVENTS,
@@ -59,10 +58,9 @@ class HttpApi:
         settings: Settings,
         agent: Agent,
     ) -> None:
-        """Answer by `table`, and with the documents that the agent registered."""
+        """Answer by `table`, and with the documents that describe the agent."""
         self._table = table
-        self._openapi = agent.openapi
-        self._asyncapi = agent.asyncapi
+        self._documents = Documents(agent, settings.agent)
         self._new_id = IdSource()
         self._session_id = settings.agent.session_id
         self._max_body_size = settings.http.max_body_size
@@ -156,14 +154,12 @@ class HttpApi:
         return encoded_response(await self._table.cancel(invocation_id, session_id, caller))
 
     async def openapi(self, _request: web.Request) -> web.Response:
-        """Answer the document that the agent registered. Raises `not_found` without one."""
-        if self._openapi is None:
-            raise InvocationError("not_found", "The agent registered no OpenAPI document")
-        return json_response(self._openapi)
+        """Answer the description of what is invoked. Raises `not_found` where there is none."""
+        return self._documents.openapi()
 
-    async def asyncapi(self, _request: web.Request) -> web.Response:
-        """Answer the document that the agent registered, else the description of the socket."""
-        return json_response(describe(__version__) if self._asyncapi is None else self._asyncapi)
+    async def asyncapi(self, request: web.Request) -> web.Response:
+        """Answer the description of the sockets."""
+        return self._documents.asyncapi(request)
 
     async def _answer(self, request: web.Request, reader: LogReader) -> web.StreamResponse:
         wishes = accepted(request)

@@ -24,6 +24,7 @@ from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, PlatformError, error_body
 from agentws.protocol.frames import (
     Accepted,
+    ActionResult,
     AttachInvocation,
     CancelInvocation,
     DetachInvocation,
@@ -36,7 +37,6 @@ from agentws.protocol.frames import (
     ListInvocations,
     Ping,
     Pong,
-    Result,
     SendInput,
     ServerPing,
     ServerPong,
@@ -381,7 +381,7 @@ class FramedSocket:
     ) -> None:
         action, query_id = action_of(frame), frame.query_id or UNSET
         payload = Raw(await verb)
-        self._writer.post(Result(frame.invocation_id, payload, action=action, query_id=query_id))
+        self._writer.post(ActionResult(frame.invocation_id, payload, action, query_id))
 
     async def _list(self, frame: ListInvocations) -> None:
         listed = await self._table.list(
