@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from agentws import InvocationContext
+
 
 class Message(Struct):
     """The payload of `echo_typed`."""
@@ -40,6 +42,23 @@ async def stream_at_length(payload: int, _context: object) -> AsyncGenerator[dic
     """Yield as many small chunks as asked for."""
     for _ in range(payload):
         yield {"token": TOKEN}
+
+
+async def talk(_payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
+    """Say that it hears, then what it hears."""
+    yield "ready"
+    async for message in context.inputs:
+        yield message.payload
+
+
+async def wait(_payload: Any, _context: object) -> None:
+    """Wait for nothing in particular."""
+    await asyncio.Event().wait()
+
+
+async def wait_for_input(_payload: Any, context: InvocationContext) -> None:
+    """Wait for what a client says."""
+    await context.receive()
 
 
 async def mixed(payload: Any, _context: object) -> AsyncGenerator[Any, None]:

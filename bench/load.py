@@ -37,8 +37,7 @@ class LoadSocket(asyncio.Protocol):
     def __init__(self, exchange: Exchange) -> None:
         self.messages = 0
         """How many messages have come in."""
-        self._request = text_frame(exchange.request)
-        self._answers = exchange.answers
+        self.turn_to(exchange)
         self._missing = 0
         self._rounds_left: float = 0
         self._counter = MessageCounter()
@@ -75,6 +74,11 @@ class LoadSocket(asyncio.Protocol):
     async def opened(self) -> None:
         """Wait for the handshake. Raises `LoadError`."""
         await self._milestone
+
+    def turn_to(self, exchange: Exchange) -> None:
+        """Ask something else from now on."""
+        self._request = text_frame(exchange.request)
+        self._answers = exchange.answers
 
     def start(self, rounds: float = math.inf) -> "asyncio.Future[None]":
         """Ask `rounds` times; the future ends with the last answer, or with a `LoadError`."""

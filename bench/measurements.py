@@ -18,9 +18,13 @@ from bench.load import Exchange, open_sockets
 from bench.loops import run
 from bench.rates import ROUNDS, SOCKETS, Comparison, Rate, Side, compare
 from bench.servers import Server, Servers
+from bench.waiting import RETAINED, Waits, retain, waits
 
 IDLE_SOCKETS: Final = 5000
+RUNNING: Final = 5000
 _INVOKE: Final = b'{"action":"invoke","payload":{"message":"Hello, agent"}}'
+_IN_BACKGROUND: Final = b'{"action":"invoke","background":true}'
+_LIST: Final = b'{"action":"list_invocations"}'
 _PING: Final = b'{"action":"ping"}'
 
 
@@ -35,6 +39,15 @@ class Measurement:
     target: float
     rates: Mapping[str, Rate] = field(default_factory=dict)
     """What a ratio was made of."""
+    noise: float | None = None
+    """What a bare server came to meanwhile, where that tells what the machine itself takes."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the machine, and not the server, may have missed the target."""
+        if self.noise is None or self.noise < self.target / 2:
+            return None
+        return f"a bare echo took {self.noise:.2f} {self.unit} meanwhile"
 
     @property
     def passed(self) -> bool:
@@ -145,6 +158,35 @@ def memory(servers: Servers, _seconds: float) -> Measurement:
     return Measurement(f"Memory, {IDLE_SOCKETS:,} idle sockets", per_socket, "KiB", "at most", 18)
 
 
+def answer_to_input(servers: Servers, _seconds: float) -> Measurement:
+    """Measure the time from an input until what its handler says to it is there."""
+    invoke = b'{"action":"invoke","invocation_id":"talk"}'
+    send = b'{"action":"send_input","invocation_id":"talk","payload":"word"}'
+    with servers.daemon("bench.agents:talk") as ours, servers.bare() as bare:
+        # Each is answered twice: that it was accepted, and by the handler.
+        taken = waits(ours, Exchange(send, answers=2), after=Exchange(invoke), bare=bare)
+    return _waited("Input to answer", taken, target=2)
+
+
+def page(servers: Servers, _seconds: float) -> Measurement:
+    """Measure the time that a page of one's invocations takes, out of very many."""
+    return _waited(f"Page of 20 of {RETAINED:,}", _listed(servers, _LIST), target=5)
+
+
+def page_of_session(servers: Servers, _seconds: float) -> Measurement:
+    """Measure the time that a page of those of one session takes."""
+    taken = _listed(servers, b'{"action":"list_invocations","session_id":"7"}')
+    return _waited(f"Page of 20 of a session, {RETAINED:,} in all", taken, target=5)
+
+
+def inbox(servers: Servers, _seconds: float) -> Measurement:
+    """Measure what an invocation costs more whose handler waits for an input, and gets none."""
+    listening = _memory_of_running(servers, "bench.agents:wait_for_input")
+    deaf = _memory_of_running(servers, "bench.agents:wait")
+    name = "Memory, a handler that waits for inputs"
+    return Measurement(name, (listening - deaf) / 1024, "KiB more", "at most", 2)
+
+
 def start_up(servers: Servers, _seconds: float) -> Measurement:
     """Measure the time from the start of the process to its first readiness."""
     times = []
@@ -165,7 +207,11 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "tracing": tracing,
         "metrics": metrics,
         "types": types,
+        "input": answer_to_input,
+        "page": page,
+        "page-of-session": page_of_session,
         "memory": memory,
+        "inbox": inbox,
         "start-up": start_up,
     }
 )
@@ -181,6 +227,33 @@ def _following(servers: Servers) -> Times:
 def _chunk_frame() -> bytes:
     invocation_id, session_id = str(uuid.uuid4()), str(uuid.uuid4())
     return encode(StreamChunk(invocation_id, session_id, CHUNKS, Raw(encode({"token": TOKEN}))))
+
+
+def _waited(name: str, taken: tuple[Waits, Waits], target: float) -> Measurement:
+    ours, echo = taken
+    name = f"{name}, p99 (p50 is {ours.p50:.2f})"
+    return Measurement(name, ours.p99, "ms", "at most", target, noise=echo.p99)
+
+
+def _listed(servers: Servers, request: bytes) -> tuple[Waits, Waits]:
+    with servers.daemon("bench.agents:echo") as ours, servers.bare() as bare:
+        retain(ours)
+        return waits(ours, Exchange(request), after=Exchange(_PING), bare=bare)
+
+
+def _memory_of_running(servers: Servers, handler: str) -> float:
+    """Return how many bytes each of many invocations takes that do nothing but wait."""
+    unbounded = {"AGENTWS_WEBSOCKET__MAX_INVOCATIONS_PER_CONNECTION": str(2 * RUNNING)}
+    with servers.daemon(handler, **unbounded) as ours:
+        return run(_growth_by_running(ours)) / RUNNING
+
+
+async def _growth_by_running(server: Server) -> int:
+    async with open_sockets(server.port, Exchange(_IN_BACKGROUND), 1) as (socket,):
+        await socket.start(rounds=RUNNING // 10)
+        before = server.resident_bytes
+        await socket.start(rounds=RUNNING)
+        return server.resident_bytes - before
 
 
 async def _growth(server: Server) -> int:

@@ -24,6 +24,8 @@ def show(measurements: Sequence[Measurement]) -> None:
     for it in measurements:
         for side, rate in it.rates.items():
             console.print(f"{it.name}, {side}: {_told(rate)}", highlight=False, soft_wrap=True)
+        if it.doubt:
+            console.print(f"{it.name}: [yellow]Doubtful: {it.doubt}.[/]", soft_wrap=True)
 
 
 def write(measurements: Sequence[Measurement], path: Path) -> None:
@@ -34,7 +36,8 @@ def write(measurements: Sequence[Measurement], path: Path) -> None:
 
 
 def _verdict(measurement: Measurement) -> str:
-    doubtful = ", doubtful" if any(rate.doubt for rate in measurement.rates.values()) else ""
+    doubts = [measurement.doubt, *(rate.doubt for rate in measurement.rates.values())]
+    doubtful = ", doubtful" if any(doubts) else ""
     return ("[green]pass" if measurement.passed else "[red]fail") + doubtful
 
 

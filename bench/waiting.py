@@ -1,0 +1,88 @@
+"""How long one client waits for an answer, time after time, while nobody else asks anything."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.load import Exchange, LoadSocket, open_sockets
+from bench.loops import run
+from bench.rates import ROUNDS, SOCKETS
+from bench.servers import Server
+
+RETAINED: Final = 100_000
+"""How many ended invocations the server holds when it is asked for some of them."""
+
+_ECHO: Final = Exchange(b'{"message":"Hello"}')
+_WARM_UP: Final = 200
+_TIMES: Final = 1000
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Milliseconds within which half of the answers came, and all but one in a hundred."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, times: Sequence[float]) -> "Waits":
+        """Sum up how many milliseconds each answer took."""
+        return cls(statistics.median(times), statistics.quantiles(times, n=100)[-1])
+
+    @classmethod
+    def median(cls, rounds: Sequence["Waits"]) -> "Waits":
+        """Return the median of each number."""
+        return cls(
+            statistics.median(it.p50 for it in rounds), statistics.median(it.p99 for it in rounds)
+        )
+
+
+def waits(
+    ours: Server, exchange: Exchange, *, after: Exchange, bare: Server
+) -> tuple[Waits, Waits]:
+    """Measure an exchange that is repeated on one socket, on which another one came before.
+
+    In turns with it, echoes of a bare server are measured, which tell what the machine takes. Both
+    are returned.
+    """
+    return run(_take(ours, exchange, after, bare))
+
+
+async def _take(
+    ours: Server, exchange: Exchange, after: Exchange, bare: Server
+) -> tuple[Waits, Waits]:
+    async with (
+        open_sockets(ours.port, after, 1) as (socket,),
+        open_sockets(bare.port, _ECHO, 1) as (other,),
+    ):
+        await socket.start(rounds=1)
+        socket.turn_to(exchange)
+        await asyncio.gather(socket.start(rounds=_WARM_UP), other.start(rounds=_WARM_UP))
+        rounds = [(await _round(socket), await _round(other)) for _ in range(ROUNDS)]
+    taken, echoes = zip(*rounds, strict=True)
+    return Waits.median(taken), Waits.median(echoes)
+
+
+async def _round(socket: LoadSocket) -> Waits:
+    times = []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        await socket.start(rounds=1)
+        times.append((time.perf_counter() - began) * 1000)
+    return Waits.of(times)
+
+
+def retain(server: Server) -> None:
+    """Have the server hold `RETAINED` invocations, in as many sessions as there are sockets."""
+    run(_retain(server))
+
+
+async def _retain(server: Server) -> None:
+    async with open_sockets(server.port, Exchange(b""), SOCKETS) as sockets:
+        for number, socket in enumerate(sockets):
+            session = b'"session_id":"%d"' % number
+            socket.turn_to(Exchange(b'{"action":"invoke",%b}' % session))
+        await asyncio.gather(*(socket.start(RETAINED // SOCKETS) for socket in sockets))
