@@ -1,0 +1,179 @@
+"""A run as its user has it: read once, in one of three ways."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from agentws.client.errors import Closed
+from agentws.client.events import Chunk, Event
+from agentws.client.following import Following, Status
+
+Item = TypeVar("Item")
+
+
+class Asks(Protocol):
+    """What a run asks of the server besides being followed."""
+
+    async def cancel(self, following: Following) -> Any:
+        """Cancel it, and return the server's answer."""
+
+    async def send(self, following: Following, payload: Any) -> None:
+        """Put something into its inbox."""
+
+
+class Reading(AsyncIterator[Item], Generic[Item]):
+    """An iteration that has begun. Whoever lets go of it before its end, leaves the run.
+
+    It is an object and not a generator, so that a loop that is left lets go of it at once.
+    """
+
+    __slots__ = ("_has_begun", "_leave", "_next")
+
+    def __init__(
+        self, next_item: Callable[[], Coroutine[Any, Any, Item]], leave: Callable[[], None]
+    ) -> None:
+        self._next = next_item
+        self._leave = leave
+        self._has_begun = False
+
+    def __anext__(self) -> Coroutine[Any, Any, Item]:
+        # The coroutine does not hold this object, which a traceback would keep alive with it.
+        self._has_begun = True
+        return self._next()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def aclose(self) -> None:
+        """End it, and detach the run if it has not ended."""
+        self._leave()
+
+    def __del__(self) -> None:
+        if self._has_begun:
+            self._leave()
+
+
+class Run:
+    """One invocation: iterate it for its chunks, or `events()`, or await it.
+
+    Iterating gives payloads of chunks; `events()` gives `Chunk`, `Question`, `Answered`, `Gap` and
+    `Reconnected`; awaiting gives a coroutine's result, or the list of a stream's chunks that were
+    not read before. These are three ways of one reading, which is for one reader at a time. All
+    raise `InvocationFailed`, `ConnectionFailed` or, where the client was closed, `Closed`.
+    """
+
+    def __init__(self, following: Following, asks: Asks) -> None:
+        self._following = following
+        self._feed = following.feed
+        self._asks = asks
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def id(self) -> str:
+        """The invocation's id."""
+        return self._following.invocation_id
+
+    @property
+    def cursor(self) -> int:
+        """The number of the last entry that was read; to attach after it misses nothing."""
+        return self._feed.cursor
+
+    @property
+    def status(self) -> Status:
+        """`pending` until the server's first answer, then what its record says."""
+        return self._following.status
+
+    # --- reading ---
+
+    def __aiter__(self) -> Reading[Any]:
+        return Reading(self._next_chunk, self._leave)
+
+    def events(self) -> Reading[Event]:
+        """Iterate all there is to tell, chunks among it."""
+        return Reading(self._next_event, self._leave)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result().__await__()
+
+    async def _next_event(self) -> Event:
+        if (event := await self._feed.next()) is None:
+            raise StopAsyncIteration
+        return event
+
+    async def _next_chunk(self) -> Any:
+        while (event := await self._feed.next()) is not None:
+            if isinstance(event, Chunk):
+                return event.payload
+        raise StopAsyncIteration
+
+    async def _result(self) -> Any:
+        following, was_read, chunks = self._following, self._feed.was_read, []
+        try:
+            while (event := await self._feed.next()) is not None:
+                if isinstance(event, Chunk):
+                    chunks.append(event.payload)
+        except asyncio.CancelledError:
+            self.detach()
+            raise
+        if following.is_left:
+            raise Closed("The run was detached; attach to its id for the rest")
+        if following.is_stream:
+            return None if was_read else chunks
+        return following.value
+
+    # --- leaving ---
+
+    def detach(self) -> None:
+        """Listen no longer, which cancels nothing; iterations end quietly."""
+        self._following.leave()
+
+    def _leave(self) -> None:
+        """Detach, from whatever thread, unless all was read or may still be."""
+        if self._feed.is_over:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all with it
+            if _is_running(self._loop):
+                self.detach()
+            else:
+                self._loop.call_soon_threadsafe(self.detach)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    # --- asking ---
+
+    async def cancel(self) -> Any:
+        """Cancel the invocation, and return the server's answer.
+
+        It tells `cancelled`, or `cancelling` where the agent takes its time; None where an earlier
+        repetition of this had done it already. Raises `InvocationFailed` (`already_finished`,
+        `not_found`, …).
+        """
+        return await self._asks.cancel(self._following)
+
+    async def send(self, payload: Any) -> None:
+        """Say something to the agent while it runs, and wait until it is in its inbox.
+
+        Raises `InvocationFailed` (`too_many_inputs`, `already_finished`, …).
+        """
+        await self._asks.send(self._following, payload)
+
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!r}, status={self.status!r}, cursor={self.cursor})"
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
