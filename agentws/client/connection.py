@@ -81,6 +81,8 @@ class Connection:
         self._on_state = on_state
         self._backoff = Backoff(timings.max_retry_delay)
         self._patience = Patience(timings.give_up_after)
+        self._welcome_at = 0.0
+        """When the server said to come back, on the loop's clock."""
         self._socket: Socket | None = None
         self._task: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
@@ -203,7 +205,7 @@ class Connection:
 
     async def _open(self, tries: _Attempts, patience: Patience, *, wait: bool) -> Socket:
         """Try to open a socket until it opens. Raises `ConnectionFailed`."""
-        delay = self._backoff.next() if wait else 0.0
+        delay = max(self._backoff.next(), self._welcome_at - self._clock()) if wait else 0.0
         while True:
             await self._sleep(delay, tries, patience)
             tries.count += 1
@@ -252,6 +254,8 @@ class Connection:
                 tries.token_refused = True
                 return 0.0
             case Handshake.LATER:
+                if failure.retry_after is not None:
+                    self._welcome_at = self._clock() + failure.retry_after
                 return self._backoff.next(failure.retry_after)
 
     # --- closing ---

@@ -27,6 +27,9 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 REPORT_PATIENCE = 2.0
 """Seconds within which all steps are over once a driver asks for the report."""
 
+REFUSED = "refused"
+"""The signal that a handshake was refused."""
+
 _KEY = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What a handshake is answered with besides the client's own key (RFC 6455 §1.3)."""
 
@@ -169,6 +172,7 @@ class Misbehaving:
         self._signals: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._refusal: tuple[int, list[str]] = (200, [])
         self._invoked: set[str] = set()
+        self._last_at = 0.0
         self._playing: set[asyncio.Task[None]] = set()
 
     @property
@@ -246,13 +250,23 @@ class Misbehaving:
         self._playing.add(task)
         try:
             _check_handshake(treatment, target, headers)
+            self._check_time(treatment)
+            if "accept_after" in treatment:
+                await self.signalled(treatment["accept_after"])
             await self._treat(wire, treatment, headers.get("sec-websocket-key", ""))
         except Unexpected as failure:
             self.failures.append(f"connection {number + 1}: {failure}")
         except Left as left:
-            self.failures.append(f"connection {number + 1}: {left}")
+            if treatment.get("times") != "always":
+                self.failures.append(f"connection {number + 1}: {left}")
         finally:
             self._playing.discard(task)
+
+    def _check_time(self, treatment: Fields) -> None:
+        now = asyncio.get_running_loop().time()
+        passed, self._last_at = now - self._last_at, now
+        if passed < treatment.get("not_before", 0):
+            raise Unexpected(f"it came after {passed:.3f} s")
 
     def _treatment(self, number: int) -> Fields:
         if number < len(self._treatments):
@@ -277,6 +291,7 @@ class Misbehaving:
                 await Script(self, wire, self._names, self._invoked).play(steps)
 
     def _refuse(self, wire: Wire, refusal: Fields) -> None:
+        self.signal(REFUSED)
         after = refusal.get("retry_after")
         headers = [] if after is None else [f"Retry-After: {after}"]
         self._refusal = refusal["status"], headers
@@ -357,7 +372,7 @@ class Script:
                 await self._wire.gone()
             case {"close": code}:
                 self._wire.send(CLOSE, code.to_bytes(2, "big"))
-                await self._left(code)
+                await self._left(None)
             case {"drop": True}:
                 await self._wire.drop()
             case {"reset": True}:
