@@ -19,6 +19,7 @@ from agentws.client.errors import (
 )
 from agentws.client.events import Answered, Chunk, Gap, Question, Reconnected
 from agentws.client.run import Run
+from agentws.client.sync import connect_sync
 
 __all__ = [
     "Answered",
@@ -35,4 +36,5 @@ __all__ = [
     "ReplayGap",
     "Run",
     "connect",
+    "connect_sync",
 ]

@@ -34,6 +34,7 @@ class Client:
     ) -> None:
         self._timings = timings
         self._max_queue = max_queue
+        self._has_begun = False
         self._switchboard = Switchboard(timings.max_retry_delay, timings.give_up_after)
         self._on_state: list[Callable[[State], object]] = []
         self._on_frame: list[Callable[[Direction, str], object]] = []
@@ -153,6 +154,9 @@ class Client:
         await self._connection.close()
 
     async def __aenter__(self) -> Self:
+        if self._has_begun:
+            raise RuntimeError("A client is entered once; connect anew")
+        self._has_begun = True
         self._switchboard.use(self._connection)
         self._connection.start()
         return self

@@ -37,6 +37,11 @@ class Feed:
         """Whether the reader should get its turn before more comes."""
         return 2 * len(self._queue) >= self._most
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a reader waits for more."""
+        return self._waiting is not None
+
     def put(self, number: int, event: Event) -> None:
         """Add an entry."""
         self._queue.append((number, event))

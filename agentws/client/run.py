@@ -38,10 +38,13 @@ class Reading(AsyncIterator[Item], Generic[Item]):
         self._leave = leave
         self._has_begun = False
 
-    def __anext__(self) -> Coroutine[Any, Any, Item]:
-        # The coroutine does not hold this object, which a traceback would keep alive with it.
+    async def __anext__(self) -> Item:
         self._has_begun = True
-        return self._next()
+        next_item = self._next
+        try:
+            return await next_item()
+        finally:
+            del self  # or the traceback of what is raised would keep it
 
     def __aiter__(self) -> Self:
         return self
@@ -130,8 +133,8 @@ class Run:
         self._following.leave()
 
     def _leave(self) -> None:
-        """Detach, from whatever thread, unless all was read or may still be."""
-        if self._feed.is_over:
+        """Detach, from whatever thread, unless it has ended or somebody else reads it."""
+        if self._feed.is_over or self._feed.is_awaited:
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended, and all with it
             if _is_running(self._loop):

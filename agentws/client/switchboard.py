@@ -26,8 +26,8 @@ class Switchboard:
 
     def __init__(self, max_retry_delay: float, give_up_after: float) -> None:
         self.new_id = IdSource()
-        self.failure: Callable[[], Exception] | None = None
-        """Makes what is raised because there is no connection any more."""
+        self.failure: Callable[[], Exception] | None = _not_entered
+        """Makes what is raised because there is no connection yet, or not any more."""
         self._queries = 0
         self._followings: dict[str, Following] = {}
         self._here: set[str] = set()
@@ -38,6 +38,7 @@ class Switchboard:
     def use(self, connection: Connection) -> None:
         """Speak to the server over this connection."""
         self._connection = connection
+        self.failure = None
 
     def add(self, following: Following) -> None:
         """Follow a run from now on, in place of an earlier one of that id."""
@@ -179,3 +180,7 @@ class Switchboard:
     def _new_query(self) -> str:
         self._queries += 1
         return str(self._queries)
+
+
+def _not_entered() -> Exception:
+    return RuntimeError("The client is not connected: use it within `async with`")
