@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, ParamSpec, Self, TypeVar
 from agentws.client.client import Client, IfSessionBusy, OnDisconnect, connect
 from agentws.client.connection import State
 from agentws.client.errors import Closed
-from agentws.client.events import Event, Question
+from agentws.client.events import Answered, Chunk, Event, Gap, Question, Reconnected
 from agentws.client.following import OnGap, Status
 from agentws.client.run import Run
 from agentws.client.socket import Direction
@@ -94,20 +94,29 @@ class SyncQuestion(Question):
         self._thread.do(super().answer(payload))
 
 
+SyncEvent = Chunk | SyncQuestion | Answered | Gap | Reconnected
+
+
 class SyncReading(Iterator[Item], Generic[Item]):
     """An iteration; whoever lets go of it before its end, leaves the run."""
 
-    def __init__(self, reading: AsyncIterator[Item], thread: _Thread) -> None:
+    def __init__(
+        self, reading: AsyncIterator[Any], thread: _Thread, told: Callable[[Any], Item]
+    ) -> None:
+        """Give what `reading` gives, as it is to be told to who blocks."""
         self._reading = reading
         self._thread = thread
+        self._told = told
 
     def __next__(self) -> Item:
         item = self._thread.do(_next(self._reading))
         if item is _END:
             raise StopIteration
-        if isinstance(item, Question):
-            item = SyncQuestion(item, self._thread)
-        return item  # type: ignore[no-any-return]
+        return self._told(item)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 async def _next(reading: AsyncIterator[Any]) -> Any:
@@ -138,11 +147,14 @@ class SyncRun:
         return self._run.status
 
     def __iter__(self) -> SyncReading[Any]:
-        return SyncReading(aiter(self._run), self._thread)
+        return SyncReading(aiter(self._run), self._thread, _as_it_is)
 
-    def events(self) -> SyncReading[Event]:
-        """See `Run.events`."""
-        return SyncReading(self._run.events(), self._thread)
+    def events(self) -> SyncReading[SyncEvent]:
+        """See `Run.events`; the answers to questions block, too."""
+        return SyncReading(self._run.events(), self._thread, self._event)
+
+    def _event(self, event: Event) -> SyncEvent:
+        return SyncQuestion(event, self._thread) if isinstance(event, Question) else event
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for what awaiting a `Run` gives, for `timeout` seconds at most.
@@ -248,7 +260,7 @@ class SyncClient:
     ) -> SyncReading[dict[str, Any]]:
         """See `Client.list`."""
         records = self._client.list(session_id=session_id, status=status)
-        return SyncReading(records, self._thread)
+        return SyncReading(records, self._thread, _as_it_is)
 
     def close(self) -> None:
         """See `Client.close`."""
