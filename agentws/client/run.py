@@ -8,19 +8,41 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from agentws.client.errors import Closed
 from agentws.client.events import Chunk, Event
+from agentws.client.feed import Feed
 from agentws.client.following import Following, Status
 
 Item = TypeVar("Item")
 
 
-class Asks(Protocol):
-    """What a run asks of the server besides being followed."""
+class Followed(Protocol):
+    """What is known of an invocation that is read, whatever brings it."""
 
-    async def cancel(self, following: Following) -> Any:
-        """Cancel it, and return the server's answer."""
+    @property
+    def invocation_id(self) -> str:
+        """Its id."""
 
-    async def send(self, following: Following, payload: Any) -> None:
-        """Put something into its inbox."""
+    @property
+    def feed(self) -> Feed:
+        """What has arrived."""
+
+    @property
+    def status(self) -> Status:
+        """`pending` until the server's first answer, then what its record says."""
+
+    @property
+    def value(self) -> Any:
+        """What a coroutine returned."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it ended as a stream does."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody reads it any more."""
+
+    def leave(self) -> None:
+        """Read no more of it."""
 
 
 class Reading(AsyncIterator[Item], Generic[Item]):
@@ -58,7 +80,7 @@ class Reading(AsyncIterator[Item], Generic[Item]):
             self._leave()
 
 
-class Run:
+class Readable:
     """One invocation: iterate it for its chunks, or `events()`, or await it.
 
     Iterating gives payloads of chunks; `events()` gives `Chunk`, `Question`, `Answered`, `Gap` and
@@ -67,16 +89,15 @@ class Run:
     raise `InvocationFailed`, `ConnectionFailed` or, where the client was closed, `Closed`.
     """
 
-    def __init__(self, following: Following, asks: Asks) -> None:
-        self._following = following
-        self._feed = following.feed
-        self._asks = asks
+    def __init__(self, followed: Followed) -> None:
+        self._followed = followed
+        self._feed = followed.feed
         self._loop = asyncio.get_running_loop()
 
     @property
     def id(self) -> str:
         """The invocation's id."""
-        return self._following.invocation_id
+        return self._followed.invocation_id
 
     @property
     def cursor(self) -> int:
@@ -86,7 +107,7 @@ class Run:
     @property
     def status(self) -> Status:
         """`pending` until the server's first answer, then what its record says."""
-        return self._following.status
+        return self._followed.status
 
     # --- reading ---
 
@@ -112,7 +133,7 @@ class Run:
         raise StopAsyncIteration
 
     async def _result(self) -> Any:
-        following, was_read, chunks = self._following, self._feed.was_read, []
+        followed, was_read, chunks = self._followed, self._feed.was_read, []
         try:
             while (event := await self._feed.next()) is not None:
                 if isinstance(event, Chunk):
@@ -120,17 +141,17 @@ class Run:
         except asyncio.CancelledError:
             self.detach()
             raise
-        if following.is_left:
+        if followed.is_left:
             raise Closed("The run was detached; attach to its id for the rest")
-        if following.is_stream:
+        if followed.is_stream:
             return None if was_read else chunks
-        return following.value
+        return followed.value
 
     # --- leaving ---
 
     def detach(self) -> None:
         """Listen no longer, which cancels nothing; iterations end quietly."""
-        self._following.leave()
+        self._followed.leave()
 
     def _leave(self) -> None:
         """Detach, from whatever thread, unless it has ended or somebody else reads it."""
@@ -153,7 +174,27 @@ class Run:
     ) -> None:
         self.detach()
 
-    # --- asking ---
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!r}, status={self.status!r}, cursor={self.cursor})"
+
+
+class Asks(Protocol):
+    """What a run asks of the server besides being followed."""
+
+    async def cancel(self, following: Following) -> Any:
+        """Cancel it, and return the server's answer."""
+
+    async def send(self, following: Following, payload: Any) -> None:
+        """Put something into its inbox."""
+
+
+class Run(Readable):
+    """What a client has of an invocation: it is read, and spoken to."""
+
+    def __init__(self, following: Following, asks: Asks) -> None:
+        super().__init__(following)
+        self._following = following
+        self._asks = asks
 
     async def cancel(self) -> Any:
         """Cancel the invocation, and return the server's answer.
@@ -170,9 +211,6 @@ class Run:
         Raises `InvocationFailed` (`too_many_inputs`, `already_finished`, …).
         """
         await self._asks.send(self._following, payload)
-
-    def __repr__(self) -> str:
-        return f"Run(id={self.id!r}, status={self.status!r}, cursor={self.cursor})"
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
