@@ -56,7 +56,7 @@ def test_the_picture_for_contributors_is_drawn_from_the_rules() -> None:
     assert drawn(wings()) in pictures
 
 
-WAYS_IN = {"client"}
+WAYS_IN = {"client", "testing"}
 """The wings whose `__init__.py` names what users import."""
 
 

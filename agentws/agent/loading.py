@@ -43,7 +43,7 @@ def load(target: str | None) -> Served:
     `LoadError`.
     """
     if not target:
-        return _agent_of(_echo)
+        return agent_of(_echo)
     place, _, attribute = target.rpartition(":")
     if not place or not attribute:
         raise LoadError(
@@ -124,7 +124,7 @@ def _as_agent(found: object, target: str) -> Served:
         if inspect.isclass(found) and issubclass(found, InvocationWebSocketHandler):
             return found()
         if callable(found) and not inspect.isclass(found):
-            return _agent_of(found)
+            return agent_of(found)
     except KeyboardInterrupt:  # somebody's signal
         raise
     except BaseException as error:
@@ -144,7 +144,8 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
-def _agent_of(function: Callable[..., Any]) -> Agent:
+def agent_of(function: Callable[..., Any]) -> Agent:
+    """Return an agent that has this invoke handler. Raises `TypeError` where it cannot be one."""
     agent = Agent()
     agent.invoke_handler(function)
     return agent
