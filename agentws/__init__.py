@@ -5,8 +5,9 @@ What an agent author needs is here; the daemon is in the modules below.
 
 from agentws.agent.class_style import InvocationWebSocketHandler
 from agentws.agent.context import InvocationContext
-from agentws.agent.handlers import Agent
 from agentws.protocol.errors import InvocationError
+from agentws.running import Agent
+from agentws.version import __version__
 
 __all__ = [
     "Agent",
@@ -15,5 +16,3 @@ __all__ = [
     "InvocationWebSocketHandler",
     "__version__",
 ]
-
-__version__ = "0.1.0"

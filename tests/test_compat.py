@@ -1,7 +1,6 @@
 """Modules written for the SDK run, by themselves and by `handler.target`."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from agentws import InvocationContext, InvocationError
-from agentws.agent.loading import load
 from agentws.compat import (
-    InvocationWSAgentServerHost,
     InvocationWSContext,
     InvocationWSError,
 )
-from tests.support.ports import taken_port
-from tests.support.processes import ROOT, running
+from tests.support.processes import running
 
 MODULE = """
 from agentws.compat import InvocationWSAgentServerHost
@@ -81,32 +77,6 @@ def test_file_and_environment_rank_above_them(tmp_path: Path) -> None:
     )
     assert rows["websocket.app_ping_interval"][0] == "8"
     assert rows["server.shutdown_grace"][0] == "4"
-
-
-def test_run_returns_while_a_daemon_imports_the_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "imported_module.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert isinstance(load("imported_module:app"), InvocationWSAgentServerHost)
-
-
-@pytest.mark.parametrize("problem", ["PORT", "taken"])
-def test_a_start_that_fails_is_one_sentence(problem: str) -> None:
-    with taken_port("0.0.0.0") as taken:
-        port = "many" if problem == "PORT" else str(taken)
-        done = subprocess.run(
-            [sys.executable, "examples/sdk_style.py"],
-            cwd=ROOT,
-            env={**os.environ, "PORT": port},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert re.fullmatch(r"agentws: [^\n]*\n", done.stderr)
-    assert ("PORT" if problem == "PORT" else port) in done.stderr
 
 
 def test_the_sdks_names_are_the_agents() -> None:

@@ -4,11 +4,11 @@ import os
 
 import click
 
-from agentws import __version__
 from agentws.cli.check import check
 from agentws.cli.serve import serve
 from agentws.config.otel_variables import forget_empty
 from agentws.daemon.process import open_streams
+from agentws.version import __version__
 
 _PAGE = """\
 Serve an AI agent over WebSocket and HTTP.

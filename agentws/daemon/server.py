@@ -9,13 +9,13 @@ from typing import Final
 
 from aiohttp import web
 
-from agentws import __version__
 from agentws.agent.loading import Served
 from agentws.config.settings import Settings, without_credentials
 from agentws.daemon.application import LAST_REQUESTS, make_application, make_runner
 from agentws.daemon.listening import bind
 from agentws.daemon.parts import Parts
 from agentws.telemetry.metrics import Metrics
+from agentws.version import __version__
 
 _logger: Final = logging.getLogger("agentws.server")
 

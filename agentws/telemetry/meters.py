@@ -10,9 +10,9 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from agentws import __version__
 from agentws.config.settings import AgentSettings
 from agentws.telemetry.operations import SYSTEM
+from agentws.version import __version__
 
 SCOPE: Final = InstrumentationScope("agentws", __version__)
 

@@ -5,7 +5,6 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from agentws import __version__
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, error_body, error_source
 from agentws.transports.handshake import UpgradeRequired
@@ -17,6 +16,7 @@ from agentws.transports.request_fields import (
     REQUEST_ID,
     SESSION_ID,
 )
+from agentws.version import __version__
 
 ERROR_SOURCE_HEADER: Final = "x-platform-error-source"
 
