@@ -8,8 +8,8 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-newest image-test lint types bench soak release-check constraints \
-	format clean
+.PHONY: help run test test-newest image-test lint types docs bench soak release-check \
+	constraints format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ lint: .venv/.dev ## Check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: .venv/.dev ## Check types
-	$(BIN)/mypy agentws bench tests deploy $(wildcard examples)
+types: .venv/.dev .venv/.docs ## Check types
+	$(BIN)/mypy agentws bench tests deploy docs $(wildcard examples)
+
+docs: .venv/.docs ## Build the site of docs/ into .site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
@@ -62,7 +65,7 @@ BUILD_NEEDS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))[
 constraints: .venv/.pip ## Refresh constraints.txt: the newest versions, all to be tested before a commit
 	$(PYTHON) -m venv --clear .venv/locked
 	.venv/locked/bin/pip install --quiet --upgrade pip
-	.venv/locked/bin/pip install --quiet --editable '.[redis,uvloop]' --group dev --group release \
+	.venv/locked/bin/pip install --quiet --editable '.[redis,uvloop]' --group dev --group docs --group release \
 		$$($(BIN)/python -c '$(BUILD_NEEDS)')
 	{ head -n 1 constraints.txt; .venv/locked/bin/pip freeze --all --exclude-editable; } >.venv/locked.txt
 	mv .venv/locked.txt constraints.txt
@@ -72,7 +75,7 @@ format: .venv/.dev ## Put style and format right where a tool can
 	$(BIN)/ruff format
 
 clean: ## Remove the virtual environment and all that was made from the sources
-	rm -rf .venv .image dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .image .site dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A release of Python brings a pip of its time, which may not resolve what was published since.
@@ -87,6 +90,10 @@ clean: ## Remove the virtual environment and all that was made from the sources
 
 .venv/.dev: .venv/.runtime
 	$(PIP_INSTALL) --group dev
+	touch $@
+
+.venv/.docs: .venv/.runtime
+	$(PIP_INSTALL) --group docs
 	touch $@
 
 .venv/.release: .venv/.runtime
