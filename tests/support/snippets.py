@@ -24,7 +24,7 @@ import pkgutil
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -42,6 +42,13 @@ from tests.support.processes import PATIENCE, ROOT, Daemon, running
 
 PORT: Final = "8088"
 """What documents call the port of the daemon."""
+
+PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
+    "js": ("node", "--input-type=module", "--eval"),
+    "python": (sys.executable, "-c"),
+    "sh": ("bash", "-euc"),
+}
+"""What runs a text in each language."""
 
 _BLOCK: Final = re.compile(
     r"(?P<marks>(?:^ *<!-- [^\n]* -->\n+)*)^(?P<indent> *)```(?P<language>\w*)[^\n]*\n"
@@ -149,10 +156,9 @@ class _Attempt:
         text = snippet.text
         if self._daemon is not None:
             text = text.replace(PORT, str(self._daemon.port))
-        programs = {"python": [sys.executable, "-c"], "sh": ["bash", "-euc"]}
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         process = await asyncio.create_subprocess_exec(
-            *programs[snippet.language],
+            *PROGRAMS[snippet.language],
             text,
             cwd=self._folder,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(self._folder)},
