@@ -39,7 +39,8 @@ lint: .venv/.dev ## Check style and format
 types: .venv/.dev .venv/.docs ## Check types
 	$(BIN)/mypy agentws bench tests deploy docs $(wildcard examples)
 
-docs: .venv/.docs ## Build the site of docs/ into .site
+docs: .venv/.docs ## Write the page of the settings, and build the site of docs/ into .site
+	$(BIN)/python -m docs.settings_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
