@@ -20,9 +20,10 @@ def page(name: str) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands under a heading, its subsections included."""
+    """Return what stands under a heading, its subsections included and its snippets left out."""
     level = re.match("#+", heading)
     assert level is not None
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     _, found, rest = f"{text}\n".partition(f"\n{heading}\n")
     assert found, heading
     return re.split(rf"^#{{1,{len(level[0])}}} ", rest, maxsplit=1, flags=re.M)[0]
