@@ -1,5 +1,5 @@
 // Log Analytics for log lines, Application Insights for traces and metrics, and the alerts that
-// deploy/operations.md tells the meaning of.
+// docs/operations.md tells the meaning of.
 
 @description('What all resources are named after.')
 param name string
@@ -71,7 +71,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
     location: location
     properties: {
       displayName: '${name}: ${alert.name}'
-      description: 'See deploy/operations.md, "What an alert means"'
+      description: 'See docs/operations.md, "What an alert means"'
       severity: alert.severity
       enabled: true
       scopes: [

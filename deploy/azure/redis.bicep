@@ -6,7 +6,7 @@ param name string
 @description('Where the resources are.')
 param location string
 
-@description('Size. Streams are held for a while: see the sizing in deploy/operations.md.')
+@description('Size. Streams are held for a while: see the sizing in docs/operations.md.')
 param size string = 'Balanced_B1'
 
 resource cluster 'Microsoft.Cache/redisEnterprise@2025-04-01' = {

@@ -205,7 +205,7 @@ async def test_a_daemon_serves_every_metric_that_is_asked_for(start: Start) -> N
 
 def documented() -> dict[str, set[str]]:
     """Return the metrics of the guide's table, and the labels of each."""
-    guide = (ROOT / "deploy/operations.md").read_text()
+    guide = (ROOT / "docs/telemetry.md").read_text()
     table = guide.partition("| metric |")[2].partition("\n\n")[0]
     rows = [row.strip("|").split("|") for row in table.splitlines()[2:]]
     return {

@@ -1,44 +1,16 @@
-"""The guides speak of what there is."""
+"""Telemetry is told as it is sent: log lines here, metrics in `tests/deploy/test_prometheus.py`."""
 
 import re
 import signal
-from pathlib import Path
 
 import aiohttp
-import pytest
 
-from agentws.config.settings import OPTIONS, SECTIONS
+from tests.docs.conftest import names, page, rows, section
 from tests.support.processes import ROOT, Start
 
-GUIDES = [ROOT / "deploy/operations.md", ROOT / "deploy/azure/README.md"]
+TELEMETRY = page("telemetry.md")
 
-each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda it: it.parent.name)
-
-
-@each_guide
-def test_its_links_lead_somewhere(guide: Path) -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", guide.read_text()):
-        assert link.startswith("https://") or (guide.parent / link).exists(), link
-
-
-@each_guide
-def test_the_settings_that_it_names_are_there(guide: Path) -> None:
-    sections = "|".join(SECTIONS)
-    for key in re.findall(rf"`((?:{sections})\.\w+)`", guide.read_text()):
-        assert key in OPTIONS, key
-
-
-def test_every_alert_that_is_deployed_is_explained() -> None:
-    deployed = (ROOT / "deploy/azure/monitoring.bicep").read_text()
-    alerts, _, _ = deployed.partition("resource workspace")
-    rules = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
-    of_azure = re.findall(r"name: '([\w-]+)'", alerts)
-    of_prometheus = re.findall(r"- alert: (\w+)", rules)
-    assert of_azure
-    assert of_prometheus
-    for name in (*of_azure, *of_prometheus):
-        assert f"*{name}*" in GUIDES[0].read_text(), name
-
+LOGGER = r'getLogger\("(agentws[.\w]*)"\)'
 
 COMMON = {"timestamp", "level", "logger", "message", "trace_id", "span_id"}
 
@@ -53,10 +25,10 @@ AGENT = """
 
 def documented_fields() -> dict[str, set[str]]:
     """Return the fields that the table of log lines names, by logger."""
-    rows = re.findall(r"^\| `(agentws\.\w+)` \|.*?\| (.*) \|$", GUIDES[0].read_text(), re.M)
     fields: dict[str, set[str]] = {}
-    for logger, cell in rows:
-        fields.setdefault(logger, set()).update(re.findall(r"`([\w.]+)`", cell))
+    for row in rows(section(TELEMETRY, "## Log lines")):
+        if len(row) == 3 and row[0].startswith("`"):
+            fields.setdefault(row[0].strip("`"), set()).update(names(row[2]))
     return fields
 
 
@@ -78,3 +50,9 @@ async def test_the_fields_of_log_lines_are_those_of_the_table(start: Start) -> N
     for line in lines:
         if line["logger"] in documented and "exc_info" not in line:
             assert line.keys() - COMMON <= documented[line["logger"]], line
+
+
+def test_all_loggers_are_told() -> None:
+    files = (ROOT / "agentws").rglob("*.py")
+    loggers = {name for file in files for name in re.findall(LOGGER, file.read_text())}
+    assert loggers <= set(names(section(TELEMETRY, "## Log lines")))
