@@ -2,7 +2,8 @@
 
 import re
 
-from tests.docs.conftest import page
+from agentws.cli.main import main
+from tests.docs.conftest import names, page, rows, section
 from tests.support.processes import ROOT
 
 
@@ -16,3 +17,14 @@ def test_every_alert_that_is_deployed_is_explained() -> None:
     assert of_prometheus
     for name in (*of_azure, *of_prometheus):
         assert f"*{name}*" in page("operations.md"), name
+
+
+def test_all_commands_are_told() -> None:
+    told = {
+        name
+        for row in rows(section(page("operations.md"), "## Commands"))
+        for name in names(row[0])
+    }
+    assert {f"agentws {command}" for command in main.commands} <= {
+        " ".join(name.split()[:2]) for name in told
+    }

@@ -69,6 +69,8 @@ async def test_what_is_printed_otherwise_is_found(tmp_path: Path) -> None:
         ("server.port", True),
         ("server.nothing", False),
         ("agentws serve", True),
+        ("agentws serve --port --handler", True),
+        ("agentws serve --nothing", False),
         ("agentws nothing", False),
         ("examples/echo.py", True),
         ("examples/nothing.py", False),

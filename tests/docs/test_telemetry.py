@@ -4,7 +4,16 @@ import re
 import signal
 
 import aiohttp
+from opentelemetry.context import Context
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from agentws import InvocationContext
+from agentws.config.settings import AgentSettings
+from agentws.protocol.errors import internal_error
+from agentws.telemetry.operations import ObservingTelemetry
 from tests.docs.conftest import names, page, rows, section
 from tests.support.processes import ROOT, Start
 
@@ -56,3 +65,16 @@ def test_all_loggers_are_told() -> None:
     files = (ROOT / "agentws").rglob("*.py")
     loggers = {name for file in files for name in re.findall(LOGGER, file.read_text())}
     assert loggers <= set(names(section(TELEMETRY, "## Log lines")))
+
+
+def test_all_attributes_of_spans_are_told() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    agent = AgentSettings(name="n", version="1", id="i")
+    meter = NoOpMeterProvider().get_meter("none")
+    telemetry = ObservingTelemetry(provider.get_tracer("test"), meter, agent)
+    context = InvocationContext("invocation", "session")
+    telemetry.begin("invoke_agent", context, Context()).fail(internal_error(), ValueError())
+    (span,) = exporter.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes.keys() <= set(names(section(TELEMETRY, "## Spans")))

@@ -29,6 +29,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import click
 import msgspec
 
 from agentws.cli.main import main
@@ -79,20 +80,25 @@ def snippets(document: Path) -> Iterator[Snippet]:
 def is_there(name: str) -> bool:
     """Tell whether something is built.
 
-    That is a path in the repository, a setting, a command such as `agentws serve`, or a name of
-    ours in Python.
+    That is a path in the repository, a setting, a command such as `agentws serve` with options or
+    without, or a name of ours in Python.
     """
     if "/" in name:
         return (ROOT / name).exists()
     if name.partition(".")[0] in SECTIONS:
         return name in OPTIONS
     if name.startswith("agentws "):
-        return name.split()[1] in main.commands
+        _, command, *options = name.split()
+        return command in main.commands and set(options) <= _options(main.commands[command])
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return False
     return True
+
+
+def _options(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 async def try_snippets(document: Path, folder: Path) -> None:
