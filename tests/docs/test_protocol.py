@@ -82,7 +82,7 @@ def test_all_codes_are_told_with_their_status() -> None:
 
 
 async def test_all_routes_are_told(serve: Serve) -> None:
-    server = await serve(agent_of(echo), telemetry={"prometheus": True})
+    server = await serve(agent_of(echo))
     served = {
         f"{route.method} {re.sub(':[^}]+', '', route.resource.canonical)}"
         for route in server.server.routes
