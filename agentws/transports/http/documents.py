@@ -6,12 +6,12 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from agentws import __version__
 from agentws.agent.handlers import Agent
 from agentws.config.settings import AgentSettings
 from agentws.protocol import asyncapi, openapi
 from agentws.protocol.errors import InvocationError
 from agentws.transports.http.answers import json_response
+from agentws.version import __version__
 
 
 class Documents:

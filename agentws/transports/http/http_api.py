@@ -42,7 +42,6 @@ from agentws.transports.request_fields import (
     read_caller,
 )
 from agentws.transports.session_ids import http_session
-from agentws.version import __version__
 
 MOST_COLLECTED: Final = 64 * 1024**2
 """Bytes of a stream that are held together for a client that wants one JSON array."""
