@@ -67,11 +67,11 @@ def test_no_other_actions_are_told() -> None:
 def test_what_the_server_sends_is_told_with_all_fields() -> None:
     table = documented(part(4).partition("An `error` with")[0])
     table.pop("type")
-    frames = {frame.__struct_config__.tag: frame for frame in get_args(ServerFrame)}
-    assert table.keys() == frames.keys()
-    for name, frame in frames.items():
-        told = {field.rstrip("?") for field in table[name]}
-        assert told == {field.rstrip("?") for field in fields_of(frame)}, name
+    frames: dict[str, set[str]] = {}
+    for frame in get_args(ServerFrame):  # of which two are results
+        sent = {field.rstrip("?") for field in fields_of(frame)}
+        frames.setdefault(frame.__struct_config__.tag, set()).update(sent)
+    assert {name: {it.rstrip("?") for it in told} for name, told in table.items()} == frames
 
 
 def test_all_codes_are_told_with_their_status() -> None:
