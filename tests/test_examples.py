@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import websockets
 
-from agentws import Agent
+from agentws.agent.handlers import Agent
 from agentws.agent.loading import load
 from agentws.client.errors import Cancelled, InvocationFailed
 from agentws.testing import AgentClient

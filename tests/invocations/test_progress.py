@@ -111,7 +111,7 @@ async def test_a_context_that_is_kept_keeps_nothing_of_its_invocation(
 ) -> None:
     server = await serve(job.agent)
     async with server.connect() as client:
-        context = await job.begun(client)
+        context = await job.begun(client, session_id="kept")
         assert logs_of(context)
         job.end.set()
         await client.until(type="result")
@@ -121,9 +121,9 @@ async def test_a_context_that_is_kept_keeps_nothing_of_its_invocation(
 
 
 def logs_of(context: InvocationContext) -> list[Log]:
-    """Return the logs of an invocation that are in memory."""
+    """Return the logs of a session that are in memory."""
     logs = [each for each in gc.get_objects() if type(each) is Log]
-    return [log for log in logs if log.record.invocation_id == context.invocation_id]
+    return [log for log in logs if log.record.session_id == context.session_id]
 
 
 class Sleeper(Follower):
