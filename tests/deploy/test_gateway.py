@@ -17,6 +17,7 @@ from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Running, Serve
 from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
+from tests.support.processes import Start
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.gateway
@@ -376,10 +377,15 @@ async def test_a_replica_that_is_gone_is_passed_over(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics"])
-async def test_what_prometheus_reads_stays_inside(site: Site, path: str) -> None:
-    await site.open(telemetry={"prometheus": True})
-    async with site.gateway() as gateway, aiohttp.ClientSession() as session:
-        async with session.get(f"{site.replicas[0].http}/metrics") as answer:
+async def test_what_prometheus_reads_stays_inside(tmp_path: Path, launch: Start, path: str) -> None:
+    need("nginx")
+    # A process of its own: what is measured is measured for a whole process.
+    daemon = await launch("", telemetry__prometheus="true")
+    async with (
+        running_nginx(tmp_path, daemon.port, daemon.port) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"http://127.0.0.1:{daemon.port}/metrics") as answer:
             assert answer.status == 200
         async with session.get(URL(gateway.http + path, encoded=True)) as answer:
             assert answer.status == 404
