@@ -8,8 +8,8 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-newest image-test lint types docs bench soak release-check \
-	constraints format clean
+.PHONY: help run test test-newest image-test lint types docs bench soak clients-soak \
+	release-check constraints format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, wi
 	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS)
 	$(BIN)/pytest -q -m hypothesis --hypothesis-profile=soak
+
+clients-soak: .venv/.dev ## Cut clients off at random for SECONDS, and fail if anything was lost or done twice
+	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS) tests/client
 
 release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist

@@ -61,6 +61,13 @@ async def wait_for_input(_payload: Any, context: InvocationContext) -> None:
     await context.receive()
 
 
+async def pause(payload: float, _context: object) -> AsyncGenerator[int, None]:
+    """Yield once, and again after so many seconds."""
+    yield 1
+    await asyncio.sleep(payload)
+    yield 2
+
+
 async def mixed(payload: Any, _context: object) -> AsyncGenerator[Any, None]:
     """Stream what the soak asks for: so many chunks of so many characters, or none in an hour."""
     if payload["chunks"] is None:

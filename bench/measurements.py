@@ -13,6 +13,14 @@ from msgspec import Raw
 from agentws.protocol.encoding import encode
 from agentws.protocol.frames import StreamChunk
 from bench.agents import CHUNKS, TOKEN
+from bench.client import (
+    IN_FLIGHT,
+    RESUMED,
+    chunks_per_second,
+    invokes_per_second,
+    seconds_to_import,
+    seconds_to_resume,
+)
 from bench.following import LENGTH, Times
 from bench.load import Exchange, open_sockets
 from bench.loops import run
@@ -196,6 +204,33 @@ def start_up(servers: Servers, _seconds: float) -> Measurement:
     return Measurement("Start-up", statistics.median(times), "s", "at most", 1)
 
 
+def client_chunks(servers: Servers, _seconds: float) -> Measurement:
+    """Measure how fast the client reads one stream."""
+    with servers.daemon("bench.agents:stream_at_length") as ours:
+        rate = chunks_per_second(ours)
+    return Measurement("Client: chunks of one stream", rate, "/s", "at least", 60_000)
+
+
+def client_invokes(servers: Servers, _seconds: float) -> Measurement:
+    """Measure how many invocations the client awaits."""
+    with servers.daemon("bench.agents:echo") as ours:
+        rate = invokes_per_second(ours)
+    name = f"Client: invokes, {IN_FLIGHT} in flight"
+    return Measurement(name, rate, "/s", "at least", 6_000)
+
+
+def client_resume(servers: Servers, _seconds: float) -> Measurement:
+    """Measure how soon all runs of a client go on after the loss of their socket."""
+    with servers.daemon("bench.agents:pause") as ours:
+        milliseconds = 1000 * seconds_to_resume(ours)
+    return Measurement(f"Client: resume of {RESUMED} runs", milliseconds, "ms", "at most", 50)
+
+
+def client_import(_servers: Servers, _seconds: float) -> Measurement:
+    """Measure what importing the client takes."""
+    return Measurement("Client: import", 1000 * seconds_to_import(), "ms", "at most", 100)
+
+
 MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = MappingProxyType(
     {
         "round-trips": round_trips,
@@ -213,6 +248,10 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "memory": memory,
         "inbox": inbox,
         "start-up": start_up,
+        "client-chunks": client_chunks,
+        "client-invokes": client_invokes,
+        "client-resume": client_resume,
+        "client-import": client_import,
     }
 )
 """Every measurement by its short name; it takes the servers and the seconds of one round."""

@@ -9,6 +9,7 @@ import pytest
 import websockets
 
 from agentws.agent.handlers import Agent
+import examples.client as client_example
 from agentws.agent.loading import load
 from agentws.client.errors import Cancelled, InvocationFailed
 from agentws.testing import AgentClient
@@ -48,6 +49,16 @@ async def test_streaming_yields_the_words(agent_client: MakeClient) -> None:
     async with agent_client(example("streaming:agent")) as client:
         tokens = await client.invoke({"message": "one two", "delay": 0})
     assert tokens == [{"token": "one"}, {"token": "two"}]
+
+
+async def test_the_client_invokes_the_built_in_echo(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = await serve(load(""))
+    assert await client_example.main(server.http) == {"message": "hello"}
+    *states, told, closed = capsys.readouterr().out.splitlines()
+    assert (states, closed) == (["(open)"], "(closed)")
+    assert told.endswith(" completed: {'message': 'hello'}")
 
 
 NONE: list[Any] = [None, "hello", [], 7, {}]

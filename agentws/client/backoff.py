@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 SHORTEST: Final = 0.1
@@ -56,6 +55,8 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text) if len(text) < 10 else None
+    from email.utils import parsedate_to_datetime  # hardly ever needed, and slow to import
+
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:

@@ -4,8 +4,10 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agentws.client.backoff import Backoff, Patience
 from agentws.client.errors import ConnectionFailed, refused
@@ -23,8 +25,7 @@ _MOVING: Final = 1.0
 """Seconds within which a client leaves a socket that the server will close."""
 
 
-@dataclass(frozen=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """All in seconds, see `connect`."""
 
     connect_timeout: float
@@ -51,8 +52,7 @@ class Owner(Protocol):
         """There will be no other socket."""
 
 
-@dataclass
-class _Attempts:
+class _Attempts(Struct):
     """How it stands with opening the next socket; `last` is why there is none yet."""
 
     last: ConnectionFailed

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from agentws.client.backoff import Backoff, Patience
 from agentws.client.errors import InvocationFailed, failure_of
@@ -26,8 +27,7 @@ class Known(Protocol):
         """Whether what is asked now finds it, if anything does."""
 
 
-@dataclass(eq=False)
-class Request:
+class Request(Struct, eq=False):
     """One that was not answered yet."""
 
     kind: Kind
@@ -37,7 +37,7 @@ class Request:
     backoff: Backoff
     patience: Patience
     sends: int = 0
-    timer: asyncio.TimerHandle | None = field(default=None)
+    timer: asyncio.TimerHandle | None = None
 
 
 class Requests:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from msgspec import Struct
 
 from agentws.client.backoff import parse_retry_after
 from agentws.client.wire import PING, PONG, Message, read
@@ -44,8 +45,7 @@ class HandshakeFailed(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where sockets are opened, and how; `silence` in seconds."""
 
     url: str
