@@ -241,7 +241,7 @@ def connect(
 def _framed(url: str) -> str:
     """Return the URL of the framed socket. Raises `ValueError`."""
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError(f"{url!r} is no URL of a server: ws, wss, http or https and a host")
     if parts.scheme.startswith("ws"):
         return url

@@ -120,8 +120,15 @@ class Connection:
         try:
             await self._use(await self._first(), 1, None)
         except ConnectionFailed as failure:
-            self._turn("closed")
-            self._owner.failed(failure)
+            self._fail(failure)
+        except Exception as error:  # whatever it is, nobody may wait for more
+            unforeseen = ConnectionFailed(f"The client failed: {error!r}")
+            unforeseen.__cause__ = error
+            self._fail(unforeseen)
+
+    def _fail(self, failure: ConnectionFailed) -> None:
+        self._turn("closed")
+        self._owner.failed(failure)
 
     async def _first(self) -> Socket:
         patience = Patience(self._timings.connect_timeout)

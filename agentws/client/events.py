@@ -52,7 +52,10 @@ class Gap(Struct, frozen=True):
 
 
 class Reconnected(Struct, frozen=True):
-    """The socket was lost, and replaced after so many attempts and seconds; nothing is missing."""
+    """The socket was lost, and replaced after so many attempts and seconds; nothing is missing.
+
+    Several losses in a row, which nobody had time to read of, are one, with all their attempts.
+    """
 
     attempts: int
     seconds: float

@@ -4,13 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from agentws.client.events import Event
+from agentws.client.events import Event, Reconnected
 
 
 class Feed:
     """A queue with one reader and an end. `cursor` is the number of the last entry that was read.
 
-    Entries have numbers, but for those that the client itself adds, whose number is 0.
+    Entries have numbers; what the client itself adds, has the number 0 and takes no room.
     """
 
     def __init__(self, most: int, cursor: int) -> None:
@@ -23,6 +23,7 @@ class Feed:
         self.on_room: Callable[[], None] | None = None
         """Called when the queue is half empty, once."""
         self._most = most
+        self._taken = 0
         self._queue: deque[tuple[int, Event]] = deque()
         self._failure: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -30,12 +31,12 @@ class Feed:
     @property
     def has_room(self) -> bool:
         """Whether another entry fits in."""
-        return len(self._queue) < self._most
+        return self._taken < self._most
 
     @property
     def is_crowded(self) -> bool:
         """Whether the reader should get its turn before more comes."""
-        return 2 * len(self._queue) >= self._most
+        return 2 * self._taken >= self._most
 
     @property
     def is_awaited(self) -> bool:
@@ -45,7 +46,15 @@ class Feed:
     def put(self, number: int, event: Event) -> None:
         """Add an entry."""
         self._queue.append((number, event))
+        self._taken += number > 0
         self._wake()
+
+    def put_loss(self, loss: Reconnected) -> None:
+        """Add that there was a loss, or that there was one more since what was put last."""
+        if self._queue and isinstance(last := self._queue[-1][1], Reconnected):
+            self._queue.pop()
+            loss = Reconnected(last.attempts + loss.attempts, last.seconds + loss.seconds)
+        self.put(0, loss)
 
     def end(self, failure: Exception | None = None) -> None:
         """Let it end after what is there, by a failure if there is one."""
@@ -56,6 +65,7 @@ class Feed:
     def discard(self) -> None:
         """Let it end at once, and quietly."""
         self._queue.clear()
+        self._taken = 0
         self.is_over, self._failure = True, None
         self._wake()
 
@@ -74,7 +84,8 @@ class Feed:
         number, event = self._queue.popleft()
         if number:
             self.cursor = number
-        if self.on_room is not None and 2 * len(self._queue) <= self._most:
+            self._taken -= 1
+        if self.on_room is not None and 2 * self._taken <= self._most:
             on_room, self.on_room = self.on_room, None
             on_room()
         return event

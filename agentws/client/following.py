@@ -40,6 +40,9 @@ class Line(Protocol):
     def forget(self, following: Following) -> None:
         """Bring it nothing more."""
 
+    def ended(self, following: Following) -> None:
+        """Note that the server sends nothing more of it."""
+
     def progress(self) -> None:
         """Note that something came of it."""
 
@@ -130,7 +133,7 @@ class Following:
     def reconnected(self, attempts: int, seconds: float) -> None:
         """Tell the reader that the socket was replaced."""
         if self.was_sent and not self.feed.is_over:
-            self.feed.put(0, Reconnected(attempts, seconds))
+            self.feed.put_loss(Reconnected(attempts, seconds))
 
     def leave(self) -> None:
         """Read no more of it. What was invoked is invoked all the same."""
@@ -214,6 +217,7 @@ class Following:
         self._hear()
         if self._invoke is not None and self._invoke.get("background"):
             self.feed.end()
+            self._line.ended(self)
             self._line.forget(self)
 
     def _take_question(self, message: Message) -> None:
@@ -244,6 +248,7 @@ class Following:
         """End, unless what was dropped has yet to be asked for."""
         if self._reception.may_end:
             self._line.progress()
+            self._line.ended(self)
             self.end(status, failure)
 
     def end(self, status: Status, failure: Exception | None = None) -> None:
@@ -293,6 +298,8 @@ class Following:
                 self.end("failed" if self.status == "pending" else self.status, failure)
                 if self.replaces:
                     self._line.detach(self)
+                else:
+                    self._line.ended(self)
 
     def _repeat_later(self, failure: InvocationFailed) -> None:
         now = asyncio.get_running_loop().time()

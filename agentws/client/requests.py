@@ -79,6 +79,8 @@ class Requests:
             self._pending.pop(query_id, None)
             if request.timer is not None:
                 request.timer.cancel()
+            if not request.answer.cancel() and not request.answer.cancelled():
+                request.answer.exception()  # seen, also where who waited has left
 
     def put_all(self) -> None:
         """Ask all again, on a new socket."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # importing it takes longer than all else here together
         TraceRequestRedirectParams,
     )
 
+_SWITCHING: Final = 101
+"""The status of an accepted handshake, whatever else may be wrong with it."""
+
 _CLOSING: Final = 1.0
 """Seconds in which a socket that is closed may take what was written, and answer."""
 
@@ -247,7 +250,7 @@ class _HandshakeWatch:
 def _why_not_open(error: Exception) -> HandshakeFailed:
     from aiohttp import WSServerHandshakeError
 
-    if isinstance(error, WSServerHandshakeError):
+    if isinstance(error, WSServerHandshakeError) and error.status != _SWITCHING:
         after = parse_retry_after(error.headers.get("Retry-After") if error.headers else None)
         reason = f"The server answered the handshake with {error.status}"
         return HandshakeFailed(reason, error.status, after)

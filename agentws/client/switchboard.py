@@ -130,6 +130,10 @@ class Switchboard:
         if following.timer is not None:
             following.timer.cancel()
 
+    def ended(self, following: Following) -> None:
+        """Note that the server sends nothing more of a run."""
+        self._here.discard(following.invocation_id)
+
     def progress(self) -> None:
         """Note that something came of a run."""
         assert self._connection is not None

@@ -36,6 +36,7 @@ class Cutter(Address):
         self.cuts = 0
         self.is_calm = False
         """Whether connections are left alone from now on."""
+        self._open: set[asyncio.StreamWriter] = set()
         self._targets = cycle(servers)
         self._chance = chance
 
@@ -48,9 +49,11 @@ class Cutter(Address):
             asyncio.create_task(self._copy(reader, onward, cut)),
             asyncio.create_task(self._copy(onward_reader, writer, cut)),
         ]
+        self._open.add(writer)
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._open.discard(writer)
             for way in ways:
                 way.cancel()
             self.cuts += cut.is_made
@@ -58,6 +61,11 @@ class Cutter(Address):
                 if cut.is_made and self._chance.random() < 0.5:
                     _reset(end)
                 end.close()
+
+    def cut_all(self) -> None:
+        """Cut the connections that there are."""
+        for writer in self._open:
+            writer.transport.abort()
 
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: "_Cut"

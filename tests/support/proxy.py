@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
+from ssl import SSLContext
 
 from tests.conftest import Address
 
@@ -36,10 +37,10 @@ class Front:
 
 
 @asynccontextmanager
-async def fronted(target: Address) -> AsyncIterator[Front]:
-    """Listen on a port for a target that may be changed."""
+async def fronted(target: Address, *, ssl: SSLContext | None = None) -> AsyncIterator[Front]:
+    """Listen on a port, over TLS if need be, for a target that may be changed."""
     front = Front(target)
-    proxy = await asyncio.start_server(front.serve, "127.0.0.1", 0)
+    proxy = await asyncio.start_server(front.serve, "127.0.0.1", 0, ssl=ssl)
     front.port = proxy.sockets[0].getsockname()[1]
     async with proxy:
         yield front
