@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -120,9 +121,14 @@ async def work(cutter: Cutter, seed: int, tasks: list[Task], goes_on: Callable[[
 async def cut_off(
     serve: Serve, agent: Agent, redis: RedisServer | None, seed: int
 ) -> AsyncIterator[Cutter]:
-    """Serve an agent, by one server or by two that share a Redis, behind a cutter."""
-    store = {} if redis is None else {"store": {"url": redis.url}}
-    servers = [await serve(agent, **store) for _ in range(2 if store else 1)]
+    """Serve an agent, by one server or by two that share a Redis, behind a cutter.
+
+    Sockets that are not cut, are left for new ones soon.
+    """
+    sections: dict[str, Any] = {"websocket": {"max_connection_age": 2}}
+    if redis is not None:
+        sections["store"] = {"url": redis.url}
+    servers = [await serve(agent, **sections) for _ in range(1 if redis is None else 2)]
     async with cutting(servers, seed) as cutter:
         yield cutter
 
