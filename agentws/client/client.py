@@ -224,8 +224,10 @@ def connect(
     socket. `max_queue` is how many chunks a run holds for its reader before it drops them, to ask
     for them again later.
 
-    Raises `ValueError` for a URL or an id that is none.
+    Raises `ValueError` for a URL or an id that is none, and where there is no time or room at all.
     """
+    if min(connect_timeout, silence, give_up_after, max_queue) <= 0 or max_retry_delay < 0:
+        raise ValueError("Time-outs and max_queue must be above 0, max_retry_delay 0 or more")
     names = dict(query or {})
     if _checked("session_id", session_id) is not None:
         names["agent_session_id"] = str(session_id)

@@ -92,6 +92,11 @@ class Connection:
         self._clock = asyncio.get_running_loop().time
         self._task = asyncio.create_task(self._run())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket to send on."""
+        return self._socket is not None
+
     def send(self, message: bytes) -> bool:
         """Send a message if there is a socket; tell whether there is."""
         if self._socket is None:
@@ -152,8 +157,8 @@ class Connection:
     def _begin(self, socket: Socket, attempts: int, seconds: float | None) -> None:
         old, self._socket = self._socket, socket
         self._keep_session(socket)
-        self._turn("open")
         self._owner.opened(attempts, seconds)
+        self._turn("open")
         if old is not None:
             self._retire(old)
 

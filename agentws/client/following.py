@@ -296,8 +296,8 @@ class Following:
                 self._repeat_later(failure)
             case _:
                 self.end("failed" if self.status == "pending" else self.status, failure)
-                if self.replaces:
-                    self._line.detach(self)
+                if self.replaces or self._reception.is_catching_up:
+                    self._line.detach(self)  # what the socket followed before, it follows still
                 else:
                     self._line.ended(self)
 

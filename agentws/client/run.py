@@ -154,8 +154,8 @@ class Readable:
         self._followed.leave()
 
     def _leave(self) -> None:
-        """Detach, from whatever thread, unless it has ended or somebody else reads it."""
-        if self._feed.is_over or self._feed.is_awaited:
+        """Detach, from whatever thread, unless it was read to its end or somebody else reads it."""
+        if self._feed.was_read or self._feed.is_awaited:
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended, and all with it
             if _is_running(self._loop):

@@ -170,7 +170,7 @@ class Switchboard:
     def _open(self, following: Following) -> None:
         if following.timer is not None:
             following.timer.cancel()
-        if self._connection is None or self._connection.state != "open":
+        if self._connection is None or not self._connection.is_open:
             return  # it is said when there is a socket
         anew = following.invocation_id in self._here
         message = following.opening(self._new_query(), anew=anew)

@@ -204,6 +204,21 @@ async def test_leaving_a_loop_detaches_at_once(serve: Serve, connect_to: Connect
             await run
 
 
+async def test_a_loop_that_was_left_is_left_also_where_all_had_arrived(
+    serve: Serve, connect_to: Connect
+) -> None:
+    server = await serve(agent_of(each))
+    async with connect_to(server) as client:
+        run = client.invoke([1, 2, 3])
+        async for _ in run:
+            await client.invoke([])  # whose answer comes after all of the first one
+            break
+        assert run.status == "completed"
+        assert [chunk async for chunk in run] == []
+        with pytest.raises(Closed, match="detached"):
+            await run
+
+
 async def test_an_error_in_a_loop_detaches(serve: Serve, connect_to: Connect) -> None:
     gate = Gate()
     server = await serve(agent_of(gate.stream), **DESERTED_AT_ONCE)
@@ -320,6 +335,15 @@ def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"silence": 0}, {"connect_timeout": -1}, {"max_queue": 0}, {"max_retry_delay": -0.1}],
+)
+def test_options_without_sense_are_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        connect("http://localhost", **options)
+
+
 async def test_what_is_malformed_is_refused_at_once(serve: Serve, connect_to: Connect) -> None:
     server = await serve(agent_of(echo))
     with pytest.raises(ValueError, match="session_id must be 1 to 256"):
@@ -424,6 +448,24 @@ async def test_states_and_frames_are_told(serve: Serve, connect_to: Connect) -> 
     assert '"action":"invoke"' in frames[0][1]
     assert '"payload":"hello"' in frames[2][1]
     assert "secret" not in str(frames)
+
+
+async def test_a_callback_may_invoke(serve: Serve, connect_to: Connect) -> None:
+    runs: list[Run] = []
+    frames: list[str] = []
+    server = await serve(agent_of(echo))
+    client = connect_to(server)
+
+    def invoke_when_open(state: str) -> None:
+        if state == "open":
+            runs.append(client.invoke(2))
+
+    client.on_state(invoke_when_open)
+    client.on_frame(lambda direction, text: frames.append(direction))
+    async with client:
+        assert await client.invoke(1) == 1
+        assert await runs[0] == 2
+    assert frames.count("out") == 2
 
 
 async def test_a_callback_that_fails_harms_nobody(serve: Serve, connect_to: Connect) -> None:
