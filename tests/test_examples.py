@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import websockets
 
-from agentws.agent.handlers import Agent
 import examples.client as client_example
+from agentws.agent.handlers import Agent
 from agentws.agent.loading import load
 from agentws.client.errors import Cancelled, InvocationFailed
 from agentws.testing import AgentClient
