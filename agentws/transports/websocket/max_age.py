@@ -26,6 +26,8 @@ class Aging(Protocol):
 class AgeClock:
     """Tells one socket of its end, and then ends it."""
 
+    __slots__ = ("_socket", "_timer")
+
     def __init__(self, socket: Aging, seconds: float) -> None:
         """End `socket` in that many seconds, about: those that came at once shall not come back so.
 
