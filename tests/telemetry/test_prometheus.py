@@ -78,28 +78,28 @@ async def test_the_instruments_are_served(start: Start) -> None:
     await settled(daemon, "agentws_event_loop_delay_seconds_count", 1)
 
 
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("*/*", "text/plain; version=0.0.4"),
-        ("text/html, */*;q=0.1", "text/plain; version=0.0.4"),
-        ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
-        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4"),
-        ("application/openmetrics-text;version=nonsense", "application/openmetrics-text; version="),
-        (OPEN_METRICS, "application/openmetrics-text; version=1.0.0"),
-    ],
-)
-async def test_the_form_is_the_one_that_is_accepted(
-    serve: Serve, session: Session, accept: str, media_type: str
-) -> None:
-    server = await serve(Agent(), telemetry={"prometheus": True})
-    async with session.get(f"{server.http}/metrics", headers={"Accept": accept}) as answer:
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith(media_type)
-        assert (await answer.text()).endswith("# EOF\n") == media_type.startswith("application")
-    told = await scrape(server.port, accept)
-    assert {"target_info", "process_open_fds", "agentws_ready"} <= told.names
-    async with session.head(f"{server.http}/metrics") as answer:
+FORMS = {
+    "*/*": "text/plain; version=0.0.4",
+    "text/html, */*;q=0.1": "text/plain; version=0.0.4",
+    "text/plain;version=0.0.4": "text/plain; version=0.0.4",
+    "application/openmetrics-text;q=0": "text/plain; version=0.0.4",
+    "application/openmetrics-text;version=nonsense": "application/openmetrics-text; version=",
+    OPEN_METRICS: "application/openmetrics-text; version=1.0.0",
+}
+
+
+async def test_the_form_is_the_one_that_is_accepted(start: Start, session: Session) -> None:
+    daemon = await start(AGENT, **ON)
+    url = f"http://127.0.0.1:{daemon.port}/metrics"
+    for accept, media_type in FORMS.items():
+        async with session.get(url, headers={"Accept": accept}) as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith(media_type)
+            is_whole = (await answer.text()).endswith("# EOF\n")
+            assert is_whole == media_type.startswith("application")
+        told = await scrape(daemon.port, accept)
+        assert {"target_info", "process_open_fds", "agentws_ready"} <= told.names
+    async with session.head(url) as answer:
         assert (answer.status, await answer.read()) == (200, b"")
 
 
@@ -112,25 +112,24 @@ async def test_there_is_no_such_route_where_it_is_off(
         await refusal(answer, 404, "not_found")
 
 
-async def test_it_takes_the_key_that_all_takes(serve: Serve, session: Session) -> None:
-    server = await serve(Agent(), telemetry={"prometheus": True}, auth={"api_keys": ("secret",)})
+async def test_it_takes_the_key_that_all_takes(start: Start, session: Session) -> None:
+    daemon = await start(AGENT, **ON, AGENTWS_AUTH__API_KEYS="secret")
     for path in ("/metrics", "/metrics/"):
-        async with session.get(server.http + path) as answer:
+        async with session.get(f"http://127.0.0.1:{daemon.port}{path}") as answer:
             await refusal(answer, 401, "unauthorized")
-    told = await scrape(server.port, authorization="Bearer secret")
+    told = await scrape(daemon.port, authorization="Bearer secret")
     assert told.by("error_code", "agentws_errors_total") == {"unauthorized": 2}
     assert "secret" not in told.text
 
 
-async def test_handshakes_that_are_refused_count(serve: Serve) -> None:
-    sockets = {"max_connections": 1}
-    server = await serve(Agent(), telemetry={"prometheus": True}, websocket=sockets)
-    async with server.connect():
+async def test_handshakes_that_are_refused_count(start: Start) -> None:
+    daemon = await start(AGENT, **ON, AGENTWS_WEBSOCKET__MAX_CONNECTIONS="1")
+    async with daemon.connect():
         for _ in range(3):
             with pytest.raises(websockets.InvalidStatus):
-                async with server.connect():
+                async with daemon.connect():
                     pass
-        told = await scrape(server.port)
+        told = await scrape(daemon.port)
     assert told.by("error_code", "agentws_errors_total") == {"too_many_connections": 3}
 
 
