@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
-from msgspec import UNSET, Raw
-from opentelemetry.context import Context
+from msgspec import UNSET
 
 from agentws.config.settings import WebSocketSettings
 from agentws.invocations.caller import Caller
@@ -24,33 +23,24 @@ from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, PlatformError, error_body
 from agentws.protocol.frames import (
     Accepted,
-    ActionResult,
-    AttachInvocation,
-    CancelInvocation,
     DetachInvocation,
     ErrorFrame,
     Farewell,
-    GetInvocation,
     GoingAway,
-    Invocations,
     Invoke,
-    ListInvocations,
     Ping,
     Pong,
-    SendInput,
     ServerPing,
     ServerPong,
-    action_of,
 )
-from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Record
 from agentws.stores.log import Log
-from agentws.telemetry.trace_context import message_trace
 from agentws.transports.websocket.acceptor import Acceptor
 from agentws.transports.websocket.aiohttp_socket import INSTANT, LAST_TYPES, READ_BURST, Socket
 from agentws.transports.websocket.app_pings import AppPings
 from agentws.transports.websocket.connection import Connection
 from agentws.transports.websocket.data_frames import size_of
+from agentws.transports.websocket.follow_ups import FollowUp, FollowUps, refusal_of, trace_of
 from agentws.transports.websocket.following import Followings
 from agentws.transports.websocket.frame_writer import FrameWriter
 from agentws.transports.websocket.max_age import AgeClock
@@ -73,13 +63,6 @@ Where its client closes, the answers to what it asked before have to be ready wi
 _PING: Final = encode(ServerPing())
 _PONG: Final = encode(ServerPong())
 
-FollowUp = GetInvocation | CancelInvocation | AttachInvocation | SendInput | ListInvocations
-Asking = Invoke | FollowUp
-
-
-_ECHOED: Final = ("invocation_id", "session_id", "query_id")
-"""What an error tells back of the action that it refuses."""
-
 
 def _may_attach(frame: Invoke) -> bool:
     """Tell whether the client will have an invocation that exists already."""
@@ -92,6 +75,7 @@ class FramedSocket:
     __slots__ = (
         "_caller",
         "_connection",
+        "_follow_ups",
         "_followings",
         "_max_age",
         "_set_aside",
@@ -118,6 +102,9 @@ class FramedSocket:
             connection, compressed=bool(ws.compress), max_frame_size=settings.max_frame_size
         )
         self._followings = Followings(self._writer)
+        self._follow_ups = FollowUps(
+            table, caller, connection.session_id, self._writer, self._followings
+        )
         self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
         self._set_aside: list[WSMessage] = []
 
@@ -261,7 +248,7 @@ class FramedSocket:
                 on_disconnect=frame.on_disconnect,
                 if_session_busy=frame.if_session_busy,
                 may_attach=_may_attach(frame),
-                trace=self._trace(frame),
+                trace=trace_of(frame, self._caller),
             )
         except InvocationError as error:
             self._refuse_invoke(frame, error)
@@ -302,7 +289,7 @@ class FramedSocket:
     def _refuse_invoke(self, frame: Invoke, error: InvocationError) -> None:
         """Say that an invoke was refused, unless the client wants what is there already."""
         if frame.invocation_id is None or not _may_attach(frame) or not may_exist(error):
-            self._refuse(frame, error)
+            self._writer.post(refusal_of(frame, error))
             return
         log = self._table.attach_instead(frame.invocation_id, self._caller, error)
         self._own(self._see_through(frame, self._attach_instead(frame, log)))
@@ -320,23 +307,9 @@ class FramedSocket:
     def _follow_up(self, frame: FollowUp) -> None:
         if self._has_many_actions:
             reason = PlatformError("too_many_invocations", "Too many actions wait for an answer")
-            self._refuse(frame, reason)
+            self._writer.post(refusal_of(frame, reason))
         else:
-            self._own(self._see_through(frame, self._ask_table(frame)))
-
-    def _ask_table(self, frame: FollowUp) -> Coroutine[Any, Any, None]:
-        """Ask at once, in the order of the messages; answer when there is an answer."""
-        match frame:
-            case GetInvocation():
-                return self._answer(frame, self._table.get(*self._address(frame)))
-            case CancelInvocation():
-                return self._answer(frame, self._table.cancel(*self._address(frame)))
-            case AttachInvocation():
-                return self._attach(frame, self._table.attach(frame.invocation_id, self._caller))
-            case SendInput():
-                return self._answer(frame, self._send_input(frame))
-            case ListInvocations():
-                return self._list(frame)
+            self._own(self._see_through(frame, self._follow_ups.ask(frame)))
 
     @property
     def _has_many_actions(self) -> bool:
@@ -354,54 +327,13 @@ class FramedSocket:
         finally:
             del self._tasks[task]
 
-    async def _see_through(self, frame: Asking, action: Coroutine[Any, Any, None]) -> None:
+    async def _see_through(
+        self, frame: Invoke | FollowUp, action: Coroutine[Any, Any, None]
+    ) -> None:
         try:
             await action
         except InvocationError as error:
-            self._refuse(frame, error)
-
-    def _address(self, frame: GetInvocation | CancelInvocation) -> tuple[str, str, Caller, Context]:
-        session_id = frame.session_id or self._connection.session_id
-        return frame.invocation_id, session_id, self._caller, self._trace(frame)
-
-    def _trace(self, frame: Invoke | GetInvocation | CancelInvocation) -> Context:
-        """Return where the message stands in its sender's trace."""
-        otherwise = self._caller.trace
-        if frame.traceparent is frame.tracestate is frame.baggage is None:
-            return otherwise
-        return message_trace(frame.traceparent, frame.tracestate, frame.baggage, otherwise)
-
-    def _send_input(self, frame: SendInput) -> Awaitable[bytes]:
-        user_id = self._caller.user_id
-        delivery = Delivery(frame.payload, frame.request_id, frame.input_id, user_id)
-        return self._table.send_input(frame.invocation_id, self._caller, delivery)
-
-    async def _answer(
-        self, frame: GetInvocation | CancelInvocation | SendInput, verb: Awaitable[bytes]
-    ) -> None:
-        action, query_id = action_of(frame), frame.query_id or UNSET
-        payload = Raw(await verb)
-        self._writer.post(ActionResult(frame.invocation_id, payload, action, query_id))
-
-    async def _list(self, frame: ListInvocations) -> None:
-        listed = await self._table.list(
-            self._caller,
-            session_id=frame.session_id,
-            status=frame.status,
-            limit=frame.limit,
-            after=frame.after,
-        )
-        records = [Raw(record) for record in listed.records]
-        self._writer.post(Invocations(records, listed.next or UNSET, frame.query_id or UNSET))
-
-    async def _attach(self, frame: AttachInvocation, log: Awaitable[Log]) -> None:
-        after = frame.starting_after or 0
-        self._followings.follow_instead(await log, after, action_of(frame))
-
-    def _refuse(self, frame: Asking, error: InvocationError) -> None:
-        """Say that an action was refused, with the ids that it carried."""
-        fields = {name: getattr(frame, name, None) or UNSET for name in _ECHOED}
-        self._writer.post(ErrorFrame(error_body(error), action_of(frame), **fields))
+            self._writer.post(refusal_of(frame, error))
 
     # --- clocks (§8) ---
 
