@@ -39,10 +39,11 @@ from agentws.stores.redis.pubsub import (
     read_message,
 )
 from agentws.stores.redis.reader import Reader
+from agentws.stores.redis.remote_followers import REMOTE_PATIENCE
 from agentws.stores.redis.remote_log import RemoteLogs
 from agentws.stores.redis.timings import Timings
 from agentws.stores.redis.upkeep import Upkeep
-from agentws.stores.redis.writer import REMOTE_PATIENCE, Writer
+from agentws.stores.redis.writer import Writer
 from agentws.stores.store import Runner, Settled, StoreError
 
 _logger: Final = logging.getLogger("agentws.store")
@@ -277,7 +278,7 @@ class RedisStore:
         elif not await self._hear_ourselves():
             await self._subscriptions.open()
         for writer in list(self._writers.values()):
-            writer.drop_silent_followers(time.monotonic() - REMOTE_PATIENCE)
+            writer.remote_followers.drop_silent(time.monotonic() - REMOTE_PATIENCE)
             writer.try_again()
             if writer.is_overdue:
                 del self._writers[writer.invocation_id]
@@ -289,7 +290,7 @@ class RedisStore:
     async def _make_up(self) -> None:
         await self._subscriptions.open()
         for writer in self._writers.values():
-            writer.excuse_silence()
+            writer.remote_followers.excuse_silence()
             writer.verify()
 
     async def _hear_ourselves(self) -> bool:
@@ -318,7 +319,7 @@ class RedisStore:
                     writer.runner.stop(cancelled() if by is None else superseded(by))
             case RemotePosition(invocation_id, replica, position):
                 if (writer := self._writers.get(invocation_id)) is not None:
-                    writer.note_follower(replica, position)
+                    writer.remote_followers.note(replica, position)
 
     def _take_input(self, message: RemoteInput) -> None:
         self._writers[message.invocation_id].runner.deliver(message.delivery)

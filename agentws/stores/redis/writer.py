@@ -14,10 +14,11 @@ from agentws.protocol.encoding import encode
 from agentws.protocol.errors import InvocationError, SessionBusy, already_exists, lost
 from agentws.protocol.events import Awaiting, Event
 from agentws.protocol.frames import IfSessionBusy
-from agentws.stores.log import Follower, Log, Outcome
+from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
 from agentws.stores.redis.lease import Lease
+from agentws.stores.redis.remote_followers import RemoteFollowers
 from agentws.stores.redis.timings import Timings
 from agentws.stores.store import Runner, Settled
 
@@ -30,40 +31,12 @@ MOST_CHUNKS: Final = 4096
 REPORT_PAUSE: Final = 0.1
 """Seconds between two writes of progress, at least, unless the invocation ends."""
 
-REMOTE_PATIENCE: Final = 5.0
-"""Seconds without word from a replica after which nobody is thought to listen there."""
-
-
 CHUNKS: Final = b"chunks"
 EVENT: Final = b"event"
 """The kinds of entries, as they are told apart in a stream."""
 
 _UNKNOWN: Final = (Awaiting("", 0, Raw(b"null")),)
 """Not what any record awaits, so that it is written anew."""
-
-
-class RemoteFollower(Follower):
-    """Whoever listens to a log on one other replica: its place is as far as chunks arrived there.
-
-    It counts as a follower: the invocation is not deserted, and its stream waits for it.
-    """
-
-    __slots__ = ("heard_at",)
-
-    def __init__(self, log: Log, position: int) -> None:
-        self.heard_at = time.monotonic()
-        super().__init__(log, max(position, log.first - 1))
-
-    def wake(self) -> None:
-        """See `Follower.wake`; it learns of news through Redis."""
-
-    def advance(self, position: int) -> None:
-        """Take note of how far it has come."""
-        self.heard_at = time.monotonic()
-        log = self.log
-        self.position = max(self.position, min(position, log.last))
-        self.taken_bytes = log.written - log.bytes_after(max(self.position, log.first - 1))
-        log.resume_writer()
 
 
 class Writer:
@@ -100,7 +73,8 @@ class Writer:
         self._busy = False
         self._is_paused = False  # since Redis refused to write, until the next try
         self._is_doubtful = False  # what Redis holds must be looked at, and written anew if need be
-        self._remote_followers: dict[str, RemoteFollower] = {}
+        self.remote_followers = RemoteFollowers(log)
+        """Whoever follows on other replicas."""
         invocation_id = log.record.invocation_id
         self._id = invocation_id.encode()
         self._keys = (
@@ -286,7 +260,7 @@ class Writer:
         self._is_released = True
         self.wait_no_longer()
         self.log.on_news = None
-        self._remote_followers.clear()
+        self.remote_followers.clear()
         self._on_released(self)
 
     def _send(self) -> None:
@@ -459,27 +433,3 @@ class Writer:
             self._is_paused = True
             self.wait_no_longer()
         return None if error is not None else done.result()
-
-    # --- followers on other replicas ---
-
-    def note_follower(self, replica: str, position: int | None) -> None:
-        """Take note of who listens on another replica, and how far he is; None when he left."""
-        follower = self._remote_followers.get(replica)
-        if position is None:
-            if follower is not None:
-                self._remote_followers.pop(replica).leave()
-        elif follower is not None:
-            follower.advance(position)
-        elif not self.log.ended:
-            self._remote_followers[replica] = RemoteFollower(self.log, position)
-
-    def drop_silent_followers(self, before: float) -> None:
-        """Forget replicas that were last heard of before that time of the monotonic clock."""
-        for replica, follower in list(self._remote_followers.items()):
-            if follower.heard_at < before:
-                self._remote_followers.pop(replica).leave()
-
-    def excuse_silence(self) -> None:
-        """Wait for word from other replicas from now on: until now, none could have come."""
-        for follower in self._remote_followers.values():
-            follower.heard_at = time.monotonic()
