@@ -46,7 +46,7 @@ docs: .venv/.docs ## Write the page of the settings, and build the site of docs/
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, with Redis in trouble, was lost
+soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, with Redis or sockets in trouble, was lost
 	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS)
 	$(BIN)/pytest -q -m hypothesis --hypothesis-profile=soak

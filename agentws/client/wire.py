@@ -29,11 +29,6 @@ class Message(Struct, gc=False):
     next: str | None = None
     grace_seconds: float = 0.0
 
-    @property
-    def code(self) -> str | None:
-        """The code of its error."""
-        return None if self.error is None else str(self.error.get("code"))
-
 
 _decoder: Final = msgspec.json.Decoder(Message)
 

@@ -14,8 +14,9 @@ import socket
 import struct
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -365,9 +366,13 @@ class Script:
         """Play a step that no other follows."""
         match step:
             case {"honest": {"last": last}}:
+                await self._treat_all(partial(self._be_honest, last))
+            case {"refusing": code}:
+                await self._treat_all(partial(self._refuse, code))
+            case {"mute": True}:
                 with contextlib.suppress(Left):
-                    while True:
-                        self._be_honest(await self._message(), last)
+                    while await self._wire.message():
+                        pass
             case {"silent": True}:
                 await self._wire.gone()
             case {"close": code}:
@@ -381,6 +386,12 @@ class Script:
                 await self._left(None if code is True else code)
             case _:
                 raise Unexpected(f"there is no step {step}")
+
+    async def _treat_all(self, treat: Callable[[Fields], None]) -> None:
+        """Treat each message alike, until the client leaves."""
+        with contextlib.suppress(Left):
+            while True:
+                treat(await self._message())
 
     async def _message(self) -> Fields:
         """Return the next message that is no ping, which is answered."""
@@ -415,7 +426,7 @@ class Script:
             chunk = {"type": "stream_chunk", **ids, "sequence_number": number, "payload": number}
             self._send(chunk)
 
-    def _be_honest(self, message: Fields, last: int) -> None:
+    def _be_honest(self, last: int, message: Fields) -> None:
         """Answer what starts or follows a stream."""
         names: dict[str, Any] = {}
         if not fits({"invocation_id": "$id"}, message, names):
@@ -433,6 +444,13 @@ class Script:
                 raise Unexpected(f"{message} came")
         self._chunks(names["$id"], range(message.get("starting_after", 0) + 1, last + 1))
         self._send({"type": "stream_end", **ids})
+
+    def _refuse(self, code: str, message: Fields) -> None:
+        """Refuse what is asked, for now."""
+        echoed = ("action", "invocation_id", "query_id")
+        error = {"code": code, "message": "Not now", "retryable": True, "source": "platform"}
+        fields = {name: message[name] for name in echoed if name in message}
+        self._send({"type": "error", **fields, "error": error})
 
 
 @asynccontextmanager
