@@ -1,6 +1,7 @@
 """What the network does to a client, with real servers and with what is none."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,8 +31,9 @@ async def answering(*answers: bytes) -> AsyncIterator[tuple[Address, list[bytes]
     requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answers[min(len(requests), len(answers)) - 1])
+        with contextlib.suppress(asyncio.IncompleteReadError):  # a client may have given up
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answers[min(len(requests), len(answers)) - 1])
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
