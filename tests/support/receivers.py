@@ -162,10 +162,16 @@ def _points(
 async def _serving(app: web.Application) -> AsyncIterator[int]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await site.start()
         yield int(runner.addresses[0][1])
     finally:
+        await site.stop()
+        # What was accepted just now becomes a connection within some turns of the event loop; one
+        # that came after the clean-up would stay open.
+        for _ in range(5):
+            await asyncio.sleep(0)
         await runner.cleanup()
 
 
