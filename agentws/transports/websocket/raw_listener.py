@@ -61,8 +61,8 @@ class Listener:
         return self._unread_bytes >= self._most_unread or len(self._unread) >= MOST_UNREAD
 
     async def _listen(self) -> None:
-        # The latter where two tasks of a handler's receive at a time, which one of them is told.
-        with contextlib.suppress(ConnectionError, RuntimeError):
+        # Raised where two tasks of a handler's receive at a time, which one of them is told.
+        with contextlib.suppress(RuntimeError):
             while True:
                 if self._is_full:
                     self._room = asyncio.get_running_loop().create_future()

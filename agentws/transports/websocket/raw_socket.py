@@ -1,12 +1,13 @@
 """The socket that an agent's own handler gets: aiohttp's, which sends with a deadline."""
 
 import asyncio
+import contextlib
 import logging
 import operator
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from aiohttp import WSCloseCode, WSMsgType
+from aiohttp import WSCloseCode, WSMessage, WSMsgType
 
 from agentws.transports.websocket.aiohttp_socket import LAST_TYPES, READ_BURST, Socket
 from agentws.transports.websocket.close_log import Ending, may_be_sent
@@ -56,13 +57,20 @@ class RawWebSocket(Socket):
 
     async def _receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - aiohttp's
         await self._take_turns()  # before a message is taken, as a cancellation would lose it
-        message = await super().receive(timeout)
+        message = await self._receive_past_pings(timeout)
         self.connection.bytes_received += payload_size(message)
         if message.type in LAST_TYPES:
             self.connection.note_last(message)
         if message.type is WSMsgType.CLOSE:
             await self.connection.answer_close(message)
         return message
+
+    async def _receive_past_pings(self, timeout: float | None) -> WSMessage:  # noqa: ASYNC109
+        while True:
+            # aiohttp answers pings in here, which fails once the network has ended the socket; what
+            # was received before that, and how it ended, is still to be learnt.
+            with contextlib.suppress(ConnectionError):
+                return await super().receive(timeout)
 
     async def __anext__(self) -> Any:
         """Iterate over messages until the last; aiohttp would also hand out how a peer failed."""

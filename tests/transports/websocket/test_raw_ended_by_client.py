@@ -2,14 +2,16 @@
 
 import asyncio
 import struct
+from typing import Any
 
 import pytest
 
 from agentws import InvocationContext
 from agentws.agent.handlers import SocketHandler
+from agentws.transports.websocket.raw_socket import RawWebSocket
 from tests.conftest import LogLines, Serve
 from tests.support.agents import soon
-from tests.support.peers import BINARY, CLOSE, PING, TEXT, RawPeer
+from tests.support.peers import BINARY, CLOSE, PING, TEXT, RawPeer, masked
 from tests.transports.websocket.conftest import (
     MIB,
     WebSocket,
@@ -62,6 +64,31 @@ async def test_a_client_that_vanishes_is_logged_as_1006(
         if by_reset:
             peer.vanish()
     assert await only_ending(server, log_lines) == (1006, None)
+
+
+async def test_what_came_behind_a_ping_is_received_although_the_ping_cannot_be_answered_any_more(
+    serve: Serve, log_lines: LogLines
+) -> None:
+    entered, let_go = asyncio.Event(), asyncio.Event()
+    seen: list[Any] = []
+
+    async def handler(ws: WebSocket, context: InvocationContext) -> None:
+        assert isinstance(ws, RawWebSocket)
+        seen.append((await ws.receive()).data)
+        with ws.connection.reading_held():  # so that it is the answer that finds the socket ended
+            entered.set()
+            await let_go.wait()
+            await ws.send_str("into the void")
+            seen.extend([message.data async for message in ws])
+
+    server = await serve(raw_agent_of(handler))
+    async with RawPeer.connect(server) as peer:
+        peer.writer.write(masked(TEXT, b"first") + masked(PING) + masked(TEXT, b"last"))
+        await entered.wait()
+        peer.vanish()
+        let_go.set()
+    assert await only_ending(server, log_lines) == (1006, None)
+    assert seen == ["first", "last"]
 
 
 async def test_a_handler_that_only_sends_learns_that_the_client_has_closed(
