@@ -25,6 +25,8 @@ IfSessionBusy = Literal["parallel", "reject", "interrupt"]
 
 _PATH: Final = "/invocations_ws/ws"
 
+_SOCKET_ROUTES: Final = ("/invocations_ws", _PATH)
+
 
 class Client:
     """Made by `connect`; use it with `async with`."""
@@ -215,9 +217,10 @@ def connect(
 ) -> Client:
     """Return a client of the server at `url`; entering it (`async with`) begins to connect.
 
-    `http://host` stands for its framed socket, `/invocations_ws/ws`. `token` is a string, or a
-    function, async or not, that is asked for one at each connect. `session_id` is that of all that
-    names none; without one the server makes one, which is kept when the socket is replaced.
+    `http://host` stands for its framed socket, `/invocations_ws/ws`, unless its path is that of a
+    socket already. `token` is a string, or a function, async or not, that is asked for one at each
+    connect. `session_id` is that of all that names none; without one the server makes one, which is
+    kept when the socket is replaced.
 
     Durations are in seconds: how long the first connection may take, retries included; how long
     nothing may come; the longest pause between attempts; how long after a loss there may be no
@@ -247,8 +250,10 @@ def _framed(url: str) -> str:
         raise ValueError(f"{url!r} is no URL of a server: ws, wss, http or https and a host")
     if parts.scheme.startswith("ws"):
         return url
-    scheme = parts.scheme.replace("http", "ws")
-    return urlunsplit(parts._replace(scheme=scheme, path=parts.path.rstrip("/") + _PATH))
+    scheme, path = parts.scheme.replace("http", "ws"), parts.path.rstrip("/")
+    if not path.endswith(_SOCKET_ROUTES):
+        path += _PATH
+    return urlunsplit(parts._replace(scheme=scheme, path=path))
 
 
 def _checked(name: str, value: str | None) -> str | None:

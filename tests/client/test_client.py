@@ -370,11 +370,16 @@ async def test_a_client_is_used_within_its_block(serve: Serve, connect_to: Conne
         await client.__aenter__()
 
 
-@pytest.mark.parametrize("path", ["", "/", "/invocations_ws/ws"])
+@pytest.mark.parametrize("path", ["", "/", "/invocations_ws", "/invocations_ws/ws/"])
 async def test_urls_of_http_stand_for_the_framed_socket(serve: Serve, path: str) -> None:
     server = await serve(agent_of(echo))
-    base = server.ws if path.endswith("ws") else server.http
-    async with connect(base + path) as client:
+    async with connect(server.http + path) as client:
+        assert await client.invoke(1) == 1
+
+
+async def test_urls_of_sockets_are_taken_as_they_are(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with connect(f"{server.ws}/invocations_ws/ws") as client:
         assert await client.invoke(1) == 1
 
 
