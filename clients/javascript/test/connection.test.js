@@ -1,0 +1,316 @@
+/** How a connection is lost, and had again. */
+import assert from "node:assert/strict"
+import { test } from "node:test"
+
+import { Closed, ConnectionFailed, Lost, connect } from "../agentws.js"
+import { END, chunk, connected, errorFrame, fakeServer, question, read, settled } from "./fake.js"
+
+/** Return the next state of a client. */
+function nextState(client) {
+  return new Promise((resolve) => {
+    client.addEventListener("state", ({ detail }) => resolve(detail.state), { once: true })
+  })
+}
+
+test("runs go on where they were, in their order, and then what else was asked", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const events = client.invoke(1, { id: "r" }).events()
+  await socket.accept()
+  const other = client.invoke({ other: true })
+  await socket.expect({ payload: { other: true } })
+  const record = client.get("r")
+  socket.say(chunk(1))
+  assert.equal((await events.next()).value.number, 1)
+  socket.drop()
+  assert.equal(client.state, "reconnecting")
+  const next = await server.next()
+  next.open()
+  assert.equal(client.state, "open")
+  await next.expect({ action: "attach_invocation", invocation_id: "r", starting_after: 1 })
+  await next.expect({ payload: { other: true }, if_exists: "attach", invocation_id: other.id })
+  const { query_id } = await next.expect({ action: "get_invocation", invocation_id: "r" })
+  next.say({ type: "result", action: "get_invocation", query_id, payload: { status: "running" } })
+  assert.deepEqual(await record, { status: "running" })
+  const { type, attempts, seconds } = (await events.next()).value
+  assert.deepEqual({ type, attempts }, { type: "reconnected", attempts: 1 })
+  assert.ok(seconds >= 0 && seconds < 5)
+  next.say(chunk(1), chunk(2), END)
+  assert.equal((await events.next()).value.number, 2)
+  assert.ok((await events.next()).done)
+})
+
+test("an input is repeated under its own name, and done when it was done", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  const sent = run.send({ more: 1 })
+  const { input_id } = await socket.expect({ action: "send_input" })
+  socket.drop()
+  const next = (await server.next()).open()
+  await next.expect({ action: "attach_invocation" })
+  const { query_id } = await next.expect({ action: "send_input", input_id, payload: { more: 1 } })
+  next.say(errorFrame("already_finished", { action: "send_input", query_id }))
+  assert.equal(await sent, undefined)
+})
+
+/** Ask for a record, lose the socket, and refuse the repetition. */
+async function refusedRepetition({ client, socket, server }) {
+  const record = client.get("r")
+  await socket.expect({ action: "get_invocation" })
+  socket.drop()
+  const next = (await server.next()).open()
+  const { query_id } = await next.expect({ action: "get_invocation" })
+  next.say(errorFrame("store_unavailable", { action: "get_invocation", query_id }))
+  return { record, next }
+}
+
+test("a repetition is repeated when its refusal says nothing of what was asked", async (t) => {
+  const { record, next } = await refusedRepetition(await connected(t))
+  const { query_id } = await next.expect({ action: "get_invocation" })
+  next.say({ type: "result", action: "get_invocation", query_id, payload: {} })
+  assert.deepEqual(await record, {})
+})
+
+test("it is told, in the end, when that takes too long", async (t) => {
+  const { record } = await refusedRepetition(
+    await connected(t, { giveUpAfter: 0.02, maxRetryDelay: 0.01 }),
+  ).then(({ record, next }) => {
+    const refuse = async () => {
+      for (;;) {
+        const { query_id } = await next.expect({ action: "get_invocation" })
+        next.say(errorFrame("store_unavailable", { action: "get_invocation", query_id }))
+      }
+    }
+    refuse()
+    return { record }
+  })
+  await assert.rejects(record, { code: "store_unavailable" })
+})
+
+test("attaching is tried again, too, and a run that is gone is lost", async (t) => {
+  const { client, socket: first, server } = await connected(t)
+  const run = client.attach("r")
+  await first.expect({ action: "attach_invocation" })
+  first.say(chunk(1))
+  first.drop()
+  const socket = (await server.next()).open()
+  for (const code of ["shutting_down", "not_found"]) {
+    const { query_id } = await socket.expect({ action: "attach_invocation", starting_after: 1 })
+    socket.say(errorFrame(code, { action: "attach_invocation", query_id }))
+  }
+  await assert.rejects(run, Lost)
+  assert.equal(run.status, "lost")
+})
+
+test("a refusal that was overcome is forgotten", async (t) => {
+  const giveUpAfter = 0.05
+  const { client, socket: first, server } = await connected(t, { giveUpAfter })
+  const run = client.attach("r")
+  await first.expect({ action: "attach_invocation" })
+  let socket = first
+  for (let number = 1; number <= 3; number++) {
+    socket.say(chunk(number))
+    socket.drop()
+    socket = (await server.next()).open()
+    const { query_id } = await socket.expect({ starting_after: number })
+    socket.say(errorFrame("store_unavailable", { action: "attach_invocation", query_id }))
+    await socket.expect({ starting_after: number })
+    await new Promise((resolve) => setTimeout(resolve, 700 * giveUpAfter))
+  }
+  socket.say(END)
+  assert.deepEqual(await run, [1, 2, 3])
+})
+
+test("a run that never was there is not found", async (t) => {
+  const { client, socket } = await connected(t)
+  const run = client.attach("r")
+  const { query_id } = await socket.expect({ action: "attach_invocation" })
+  socket.say(errorFrame("not_found", { action: "attach_invocation", query_id }))
+  await assert.rejects(run, { code: "not_found", name: "InvocationFailed" })
+})
+
+test("going away, the old socket is used until there is a new one", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.say({ type: "going_away", reason: "max_age", grace_seconds: 0.01 }, chunk(1))
+  const next = await server.next()
+  socket.say(chunk(2))
+  assert.equal(socket.closedWith, undefined)
+  next.open()
+  assert.equal(socket.closedWith, 1000)
+  assert.equal(client.state, "open")
+  await next.expect({ action: "attach_invocation", starting_after: 2 })
+  next.say(chunk(3), END)
+  assert.deepEqual(await run, [1, 2, 3])
+})
+
+test("going away with nowhere to go, the old socket is used to its end", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.say({ type: "going_away", reason: "shutdown", grace_seconds: 0.01 })
+  for (let time = 0; time < 3; time++) (await server.next()).refuse()
+  socket.sayChunks(1, 3)
+  socket.say(END)
+  assert.deepEqual(await run, [1, 2, 3])
+  assert.equal(client.state, "open")
+  socket.drop(1001)
+  assert.equal(client.state, "reconnecting")
+})
+
+test("what makes no sense ends the socket and not the run", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.say(chunk(1), chunk(3))
+  const next = (await server.next()).open()
+  await next.expect({ action: "attach_invocation", starting_after: 1 })
+  next.onmessage({ data: "{" })
+  const last = (await server.next()).open()
+  await last.expect({ action: "attach_invocation", starting_after: 1 })
+  last.say({ type: "from the future" }, { type: "stream_chunk" }, chunk(2), END)
+  assert.deepEqual(await run, [1, 2])
+})
+
+test("binary messages are read like text", async (t) => {
+  const { client, socket } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.onmessage({ data: new TextEncoder().encode(JSON.stringify(chunk(1))).buffer })
+  socket.say(END)
+  assert.deepEqual(await run, [1])
+})
+
+test("the server's pings are answered, and its silence is broken, then the end", async (t) => {
+  const { client, socket } = await connected(t, { silence: 0.1 })
+  socket.say({ type: "ping" })
+  await socket.expect({ action: "pong" })
+  await socket.expect({ action: "ping" })
+  socket.say({ type: "pong" })
+  assert.equal(client.state, "open")
+  await socket.expect({ action: "ping" })
+  assert.equal(await nextState(client), "reconnecting")
+})
+
+test("the longest message is refused for its size", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const short = client.invoke("short", { id: "r" })
+  const long = client.invoke("long".repeat(100))
+  socket.drop(1009)
+  await assert.rejects(long, { code: "payload_too_large" })
+  const next = (await server.next()).open()
+  await next.accept({ payload: "short" })
+  next.say(END)
+  await short
+  assert.equal(next.sent.length, 0)
+})
+
+test("a first connection is given up after its time, and what waits is told", async () => {
+  const { WebSocket, next } = fakeServer()
+  const client = connect("ws://fake/", { WebSocket, connectTimeout: 0.05 })
+  const run = client.invoke(1)
+  await next()
+  await assert.rejects(run, ConnectionFailed)
+  assert.equal(client.state, "closed")
+  await assert.rejects(client.get("r"), ConnectionFailed)
+  await assert.rejects(client.attach("r"), ConnectionFailed)
+  await client.close()
+})
+
+test("a connection that was lost is given up after its own time", async (t) => {
+  const { client, socket, server } = await connected(t, { giveUpAfter: 0.05 })
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.drop()
+  const refuse = async () => {
+    for (;;) (await server.next()).refuse()
+  }
+  refuse()
+  await assert.rejects(run, ConnectionFailed)
+  assert.equal(client.state, "closed")
+})
+
+test("a platform that takes no headers is told at once", async () => {
+  class Browsers {
+    constructor(url, protocols) {
+      if (protocols) throw new DOMException("The subprotocol is invalid", "SyntaxError")
+    }
+  }
+  const client = connect("ws://fake/", { WebSocket: Browsers, apiKey: "secret" })
+  await assert.rejects(client.invoke(1), { name: "ConnectionFailed", message: /subprotocol/ })
+})
+
+test("credentials go into headers, or under a parameter of the query", async (t) => {
+  const inHeaders = await connected(t, { token: "t", apiKey: "k", headers: { a: "b" } })
+  assert.deepEqual(inHeaders.socket.options.headers, {
+    "a": "b",
+    "api-key": "k",
+    "authorization": "Bearer t",
+  })
+  const tokens = ["one", "two"]
+  const token = async () => tokens.shift()
+  const { socket, server } = await connected(t, { token, queryParameter: "access_token" })
+  assert.equal(socket.url.searchParams.get("access_token"), "one")
+  assert.equal(socket.options, undefined)
+  socket.drop()
+  assert.equal((await server.next()).url.searchParams.get("access_token"), "two")
+  const byKey = await connected(t, { apiKey: "k", queryParameter: "access_token" })
+  assert.equal(byKey.socket.url.searchParams.get("access_token"), "k")
+})
+
+test("a client has one session on all of its sockets", async (t) => {
+  const { socket, server } = await connected(t)
+  const session = socket.url.searchParams.get("agent_session_id")
+  assert.match(session, /^[\w-]{32,}$/)
+  socket.drop()
+  assert.equal((await server.next()).url.searchParams.get("agent_session_id"), session)
+})
+
+test("closing leaves runs as they are, and ends their reading", async (t) => {
+  const { client, socket } = await connected(t)
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  socket.say(question(1, "q"))
+  const events = run.events()
+  await read(events, 1)
+  const states = []
+  client.addEventListener("state", ({ detail }) => states.push(detail))
+  await client.close()
+  await client.close()
+  assert.equal(socket.closedWith, 1000)
+  assert.deepEqual(socket.sent, [])
+  assert.equal(states.length, 1)
+  assert.equal(states[0].state, "closed")
+  assert.ok(states[0].error instanceof Closed)
+  await assert.rejects(events.next(), Closed)
+  await assert.rejects(client.invoke(1), Closed)
+})
+
+test("closing ends a handshake that is under way", async (t) => {
+  const { WebSocket, next } = fakeServer()
+  const client = connect("ws://fake/", { WebSocket })
+  const socket = await next()
+  await client.close()
+  assert.equal(socket.readyState, 3)
+  socket.open()
+  await settled()
+  assert.equal(client.state, "closed")
+})
+
+test("pages of a list follow one another", async (t) => {
+  const { client, socket } = await connected(t)
+  const ids = []
+  const reading = (async () => {
+    for await (const { invocation_id } of client.list({ sessionId: "s", status: "running" })) {
+      ids.push(invocation_id)
+    }
+  })()
+  const first = await socket.expect({ session_id: "s", status: "running", limit: 100 })
+  const page = (query_id, rest) => socket.say({ type: "invocations", query_id, ...rest })
+  page(first.query_id, { invocations: [{ invocation_id: "a" }], next: "c" })
+  const { query_id } = await socket.expect({ action: "list_invocations", after: "c" })
+  page(query_id, { invocations: [{ invocation_id: "b" }] })
+  await reading
+  assert.deepEqual(ids, ["a", "b"])
+})
