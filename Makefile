@@ -17,17 +17,18 @@ help: ## Show this list
 run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are handed on
 	$(BIN)/agentws serve $(ARGS)
 
-test: .venv/.dev ## Run all tests, those of the import rules among them
+test: .venv/.dev .venv/.node ## Run all tests, those of the import rules among them
 	$(BIN)/pytest $(ARGS)
 
 # Without what runs programs that no index of packages brings, and without the long random runs.
-test-newest: .venv/.pip ## Run the tests with the newest versions of everything, locked or not
+test-newest: .venv/.pip .venv/.node ## Run the tests with the newest versions of everything, locked or not
 	$(PYTHON) -m venv --clear .venv/newest
 	.venv/newest/bin/pip install --quiet --upgrade pip
 	.venv/newest/bin/pip install --quiet --upgrade --editable '.[redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
-	.venv/newest/bin/pytest -m "not image and not gateway and not prometheus and not random and not soak" $(ARGS)
+	.venv/newest/bin/pytest $(ARGS) \
+		-m "not image and not gateway and not prometheus and not random and not soak"
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
 	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)
@@ -46,13 +47,13 @@ docs: .venv/.docs ## Write the page of the settings, and build the site of docs/
 bench: .venv/.dev ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .venv/.dev ## Keep up a load for SECONDS, and fail if anything grew or, with Redis or sockets in trouble, was lost
+soak: .venv/.dev .venv/.node ## Keep up a load for SECONDS, and fail if anything grew or, with Redis or sockets in trouble, was lost
 	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS)
 	$(BIN)/pytest -q -m hypothesis --hypothesis-profile=soak
 
-clients-soak: .venv/.dev ## Cut clients off at random for SECONDS, and fail if anything was lost or done twice
-	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS) tests/client
+clients-soak: .venv/.dev .venv/.node ## Cut clients off at random for SECONDS, and fail if anything was lost or done twice
+	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS) tests/client tests/clients
 
 release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist
@@ -79,7 +80,8 @@ format: .venv/.dev ## Put style and format right where a tool can
 	$(BIN)/ruff format
 
 clean: ## Remove the virtual environment and all that was made from the sources
-	rm -rf .venv .image .site dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .image .site clients/javascript/node_modules dist
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A release of Python brings a pip of its time, which may not resolve what was published since.
@@ -99,6 +101,14 @@ clean: ## Remove the virtual environment and all that was made from the sources
 .venv/.docs: .venv/.runtime
 	$(PIP_INSTALL) --group docs
 	touch $@
+
+# The client in JavaScript is tested with a Node of its own, as the machine's may be too old.
+.venv/.node: clients/javascript/package-lock.json | .venv/.pip
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix clients/javascript --no-audit --no-fund --loglevel=error && touch $@; \
+	else \
+		echo "Without npm, tests of the client in JavaScript are skipped" >&2; \
+	fi
 
 .venv/.release: .venv/.runtime
 	$(PIP_INSTALL) --group release
