@@ -10,6 +10,7 @@ ARG EXTRAS=redis,uvloop
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY agentws agentws
+COPY clients/javascript/agentws.js clients/javascript/agentws.js
 
 # A network with an index or certificates of its own passes them as secrets, which no layer keeps:
 #   --secret id=pip,src=pip.conf --secret id=certificates,src=ca-certificates.crt

@@ -55,6 +55,8 @@ soak: .venv/.dev .venv/.node ## Keep up a load for SECONDS, and fail if anything
 clients-soak: .venv/.dev .venv/.node ## Cut clients off at random for SECONDS, and fail if anything was lost or done twice
 	$(BIN)/pytest -q -rP -m soak --soak-seconds $(SECONDS) tests/client tests/clients
 
+CARRIES_CLIENT = import importlib.resources as r; (r.files("agentws") / "console/static/agentws.js").read_text()
+
 release-check: .venv/.release test-newest ## Do all that a release does, and publish nothing; TAG=vX.Y.Z names it
 	rm -rf dist
 	$(BIN)/python deploy/release_notes.py $(TAG)
@@ -64,6 +66,7 @@ release-check: .venv/.release test-newest ## Do all that a release does, and pub
 	.venv/released/bin/pip install --quiet --constraint constraints.txt --upgrade pip
 	.venv/released/bin/pip install --quiet --constraint constraints.txt dist/*.whl
 	cd dist && ../.venv/released/bin/agentws check >/dev/null
+	cd dist && ../.venv/released/bin/python -c '$(CARRIES_CLIENT)'
 
 BUILD_NEEDS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])
 

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import time
+from importlib.resources import files
 
 import pytest
 
@@ -111,3 +112,8 @@ def test_it_has_the_version_of_the_daemon() -> None:
 
 def test_the_lock_names_no_registry() -> None:
     assert "resolved" not in (JAVASCRIPT / "package-lock.json").read_text()
+
+
+def test_the_daemon_carries_it() -> None:
+    carried = files("agentws") / "console/static/agentws.js"
+    assert carried.read_text() == (JAVASCRIPT / "agentws.js").read_text()

@@ -92,10 +92,10 @@ def is_there(name: str) -> bool:
         _, command, *options = name.split()
         return command in main.commands and set(options) <= _options(main.commands[command])
     try:
-        pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return False
-    return True
+    return getattr(found, "__file__", "") is not None  # a folder without code has none
 
 
 def _options(command: click.Command) -> set[str]:
