@@ -28,7 +28,7 @@ test-newest: .venv/.pip .venv/.node ## Run the tests with the newest versions of
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
 	.venv/newest/bin/pytest $(ARGS) \
-		-m "not image and not gateway and not prometheus and not random and not soak"
+		-m "not browser and not image and not gateway and not prometheus and not random and not soak"
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
 	PYTHON_IMAGE=$(PYTHON_IMAGE) $(BIN)/pytest -m image $(ARGS)
