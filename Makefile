@@ -44,7 +44,7 @@ docs: .venv/.docs ## Write the page of the settings, and build the site of docs/
 	$(BIN)/python -m docs.settings_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: .venv/.dev ## Measure speed, memory and start-up against their targets
+bench: .venv/.dev .venv/.node ## Measure speed, memory and start-up against their targets
 	$(BIN)/python -m bench $(ARGS)
 
 soak: .venv/.dev .venv/.node ## Keep up a load for SECONDS, and fail if anything grew or, with Redis or sockets in trouble, was lost

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from agentws.protocol.encoding import encode
 from agentws.protocol.frames import StreamChunk
+from bench import javascript
 from bench.agents import CHUNKS, TOKEN
 from bench.client import (
     IN_FLIGHT,
@@ -231,6 +232,21 @@ def client_import(_servers: Servers, _seconds: float) -> Measurement:
     return Measurement("Client: import", 1000 * seconds_to_import(), "ms", "at most", 100)
 
 
+def javascript_chunks(servers: Servers, _seconds: float) -> Measurement:
+    """Measure how fast the client in JavaScript reads one stream."""
+    with servers.daemon("bench.agents:stream_at_length") as ours:
+        rate = javascript.chunks_per_second(ours)
+    return Measurement("JavaScript: chunks of one stream", rate, "/s", "at least", 60_000)
+
+
+def javascript_invokes(servers: Servers, _seconds: float) -> Measurement:
+    """Measure how many invocations the client in JavaScript awaits."""
+    with servers.daemon("bench.agents:echo") as ours:
+        rate = javascript.invokes_per_second(ours)
+    name = f"JavaScript: invokes, {javascript.IN_FLIGHT} in flight"
+    return Measurement(name, rate, "/s", "at least", 6_000)
+
+
 MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = MappingProxyType(
     {
         "round-trips": round_trips,
@@ -252,6 +268,8 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Servers, float], Measurement]]] = Map
         "client-invokes": client_invokes,
         "client-resume": client_resume,
         "client-import": client_import,
+        "javascript-chunks": javascript_chunks,
+        "javascript-invokes": javascript_invokes,
     }
 )
 """Every measurement by its short name; it takes the servers and the seconds of one round."""
