@@ -1,5 +1,6 @@
 """The container image: built from the Dockerfile, run, asked, stopped (`make image-test`)."""
 
+import json
 import os
 import re
 import signal
@@ -296,6 +297,7 @@ async def test_without_its_redis_it_runs_and_waits_and_is_not_healthy(
     variables = {"PORT": free_port(), "AGENTWS_STORE__URL": f"redis://127.0.0.1:{free_port()}"}
     container = await (await start(image, **variables)).listening()
     health = image.healthcheck(**variables)
-    assert (health.returncode, health.stderr) == (1, '{"status":"unavailable"}\n')
+    told = {"status": "unavailable", "checks": {"store": "Redis cannot be reached"}}
+    assert (health.returncode, json.loads(health.stderr)) == (1, told)
     container.send(signal.SIGTERM)
     assert await container.exit_code() == 0
