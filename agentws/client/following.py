@@ -79,8 +79,8 @@ class Following:
         """Whether nobody reads it any more."""
         self.is_known = invoke is None
         """Whether the server has it, as far as can be known."""
-        self.replaces = False
-        """Whether the same socket may have followed another run of that id."""
+        self.follows_another = False
+        """Whether the socket may still bring what it followed another run of that id for."""
         self.query_id: str | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._line = line
@@ -120,6 +120,7 @@ class Following:
             return None
         self.query_id = query_id
         self._sends += 1
+        self.follows_another &= anew
         if what is Opening.ATTACH:
             self._reception.attached(anew=anew)
             after = self._reception.received
@@ -245,11 +246,16 @@ class Following:
     # --- ends ---
 
     def _end(self, status: Status, failure: Exception | None = None) -> None:
-        """End, unless what was dropped has yet to be asked for."""
-        if self._reception.may_end:
-            self._line.progress()
-            self._line.ended(self)
-            self.end(status, failure)
+        """End, unless what was dropped has yet to be asked for, or another run's end it may be."""
+        if not self._reception.may_end:
+            return
+        if self.follows_another and self._reception.is_catching_up:
+            self.follows_another = False  # one such end can come; what is asked for now has its own
+            self._line.attach(self)
+            return
+        self._line.progress()
+        self._line.ended(self)
+        self.end(status, failure)
 
     def end(self, status: Status, failure: Exception | None = None) -> None:
         """End, whatever may be missing."""
@@ -296,7 +302,7 @@ class Following:
                 self._repeat_later(failure)
             case _:
                 self.end("failed" if self.status == "pending" else self.status, failure)
-                if self.replaces or self._reception.is_catching_up:
+                if self.follows_another or self._reception.is_catching_up:
                     self._line.detach(self)  # what the socket followed before, it follows still
                 else:
                     self._line.ended(self)

@@ -45,7 +45,7 @@ class Switchboard:
         earlier = self._followings.pop(following.invocation_id, None)
         if earlier is not None:
             earlier.replaced()
-            following.replaces = True
+        following.follows_another = following.invocation_id in self._here
         self._followings[following.invocation_id] = following
         self._open(following)
 
