@@ -31,6 +31,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise _too_large(limit)
     await ask_for_body(request)
     try:
+        if request.content.is_eof():  # all of it came with the head: no timer is needed
+            return await _decode_body(request, coding, limit)
         async with asyncio.timeout(BODY_TIME):
             return await _decode_body(request, coding, limit)
     except TimeoutError as error:
