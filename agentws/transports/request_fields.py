@@ -1,7 +1,7 @@
 """What a request or handshake says of itself and its sender, whatever its transport (§1, §2)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -32,13 +32,13 @@ _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
-def name_request(request: web.BaseRequest) -> None:
+def name_request(request: web.BaseRequest, new_id: Callable[[], str] = new_id) -> None:
     """Give a request the id under which it is known in logs and answers (§1)."""
-    request[REQUEST_ID] = request_id(request)
+    request[REQUEST_ID] = request_id(request, new_id)
 
 
-def request_id(request: web.BaseRequest) -> str:
-    """Return the id of a request: of its trace, else its own, else a new one (§1)."""
+def request_id(request: web.BaseRequest, new_id: Callable[[], str] = new_id) -> str:
+    """Return the id of a request: of its trace, else its own, else what `new_id` makes (§1)."""
     own = request.headers.get("x-request-id")
     return (
         trace_id(request.headers.get("traceparent"))

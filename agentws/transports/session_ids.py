@@ -1,5 +1,7 @@
 """Which session a request or a socket belongs to (§2)."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from agentws.protocol.identifiers import given_id, new_id
@@ -15,10 +17,12 @@ def socket_session(request: web.BaseRequest, configured: str) -> str:
     return configured or asked or new_id()
 
 
-def http_session(request: web.BaseRequest, configured: str) -> str:
+def http_session(
+    request: web.BaseRequest, configured: str, new_id: Callable[[], str] = new_id
+) -> str:
     """Return the session of an HTTP request (§2).
 
-    The query's wins over the configured one; without both, it is a new UUID. Raises
+    The query's wins over the configured one; without both, it is what `new_id` makes. Raises
     `InvocationError` (`invalid_request`).
     """
     return _asked_session(request) or configured or new_id()

@@ -8,12 +8,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from agentws.protocol.errors import InvocationError, internal_error
+from agentws.protocol.identifiers import IdSource
 from agentws.transports.http.answers import AgentAnswer, error_response, translated
 from agentws.transports.http.begun_answers import BEGUN, cut, is_complete
 from agentws.transports.http.bodies import waits_to_be_asked
-from agentws.transports.request_fields import (
-    name_request,
-)
+from agentws.transports.request_fields import name_request
 from agentws.transports.routing import leads_nowhere
 
 _logger: Final = logging.getLogger("agentws.http")
@@ -29,10 +28,11 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
 
     One middleware for all, as each takes memory for as long as a socket is open.
     """
+    new_id = IdSource()
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        name_request(request)
+        name_request(request, new_id)
         try:
             await admit(request)
             check_expectation(request)

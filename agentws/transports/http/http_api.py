@@ -69,7 +69,7 @@ class HttpApi:
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Run the agent on the body, and answer as the client wants it."""
-        session_id = request[SESSION_ID] = http_session(request, self._session_id)
+        session_id = request[SESSION_ID] = http_session(request, self._session_id, self._new_id)
         invocation_id, may_attach = invoked_id(request)
         if invocation_id is not None:
             request[INVOCATION_ID] = invocation_id
@@ -108,7 +108,7 @@ class HttpApi:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answer the record, or follow the log as an event stream."""
         invocation_id = path_invocation_id(request)
-        session_id = http_session(request, self._session_id)
+        session_id = http_session(request, self._session_id, self._new_id)
         caller = read_caller(request, "http", request[REQUEST_ID])
         if request.method == hdrs.METH_HEAD or not accepted(request).get(EVENTS):
             return encoded_response(await self._table.get(invocation_id, session_id, caller))
@@ -149,7 +149,7 @@ class HttpApi:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Cancel an invocation."""
         invocation_id = path_invocation_id(request)
-        session_id = http_session(request, self._session_id)
+        session_id = http_session(request, self._session_id, self._new_id)
         caller = read_caller(request, "http", request[REQUEST_ID])
         return encoded_response(await self._table.cancel(invocation_id, session_id, caller))
 
