@@ -6,6 +6,7 @@ from typing import Final
 from agentws.agent.context import Transport
 from agentws.protocol.errors import InvocationError
 from agentws.stores.log import Log
+from agentws.telemetry.event_lines import log_event
 
 _logger: Final = logging.getLogger("agentws.invocations")
 
@@ -25,4 +26,4 @@ def log_end(log: Log, transport: Transport, stop: InvocationError | None) -> Non
         fields["error_code"] = record.failure.code
     if stop is not None:
         fields["reason"] = stop.message
-    _logger.info("Invocation %s", record.status, extra=fields)
+    log_event(_logger, logging.INFO, "Invocation %s", record.status, fields=fields)

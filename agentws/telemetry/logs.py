@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -40,14 +41,22 @@ class InvocationFilter(logging.Filter):
         return True
 
 
+_NO_FIELDS: Final = {*logging.makeLogRecord({}).__dict__, "asctime", "message", "taskName"}
+"""What records have anyhow; what else they have, are fields of the line."""
+
+
 class _JsonLines(JsonFormatter):
     def __init__(self) -> None:
-        super().__init__(
-            "%(levelname)s %(name)s %(message)s",
-            rename_fields={"levelname": "level", "name": "logger"},
-            timestamp=True,
-            json_serializer=_serialize,
-        )
+        super().__init__(json_serializer=_serialize)
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        """Say which fields a line has; by names that are known, in half of the time."""
+        log_data |= {"level": record.levelname, "logger": record.name, "message": record.message}
+        log_data |= message_dict
+        log_data |= {k: value for k, value in record.__dict__.items() if k not in _NO_FIELDS}
+        log_data["timestamp"] = datetime.fromtimestamp(record.created, UTC)
 
 
 _CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)

@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from agentws.telemetry.event_lines import log_event
 from agentws.transports.http.answers import ERROR_CODE
 from agentws.transports.http.begun_answers import CUT
 from agentws.transports.http.probes import PROBES
@@ -38,7 +39,7 @@ class AccessLogger(AbstractAccessLogger):
             fields |= {"duration_ms": round(time * 1000, 3), "request_id": request.get(REQUEST_ID)}
             fields |= _particulars(request, response)
             what = (request.method, path, response.status, ", cut" if CUT in request else "")
-            self.logger.log(level, "%s %s %d%s", *what, extra=fields)
+            log_event(self.logger, level, "%s %s %d%s", *what, fields=fields)
 
 
 def _particulars(request: web.BaseRequest, response: web.StreamResponse) -> dict[str, object]:
