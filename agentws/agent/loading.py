@@ -14,6 +14,9 @@ from agentws.agent.class_style import InvocationWebSocketHandler
 from agentws.agent.context import InvocationContext
 from agentws.agent.handlers import Agent
 
+_OURS: Final = str(Path(__file__).parents[1]) + os.sep
+"""The folder of this package."""
+
 _loading: Final[ContextVar[bool]] = ContextVar("loading", default=False)
 
 
@@ -111,6 +114,8 @@ def _where_and_what(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<frozen")
     ]
+    while len(frames) > 1 and frames[-1].filename.startswith(_OURS):
+        frames.pop()  # what is refused here, is wrong there
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("?", None)
     if isinstance(error, SyntaxError) and error.filename is not None:
         file, line = error.filename, error.lineno
@@ -128,12 +133,19 @@ def _as_agent(found: object, target: str) -> Served:
     except KeyboardInterrupt:  # somebody's signal
         raise
     except BaseException as error:
-        raise LoadError(f"handler.target {target!r}: {_one_line(error)}") from error
+        raise LoadError(
+            f"handler.target {target!r}: {_place_of(found)}{_one_line(error)}"
+        ) from error
     kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
     raise LoadError(
         f"handler.target {target!r} must be an Agent, an InvocationWebSocketHandler "
         f"or an async function, not {kind}"
     )
+
+
+def _place_of(found: object) -> str:
+    code = getattr(found, "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
 
 
 def _one_line(error: BaseException) -> str:
