@@ -1,5 +1,6 @@
 """The one middleware: it names a request, admits it, and turns every error into an answer."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -39,6 +40,10 @@ def answering_errors(admit: Callable[[web.Request], Awaitable[None]]) -> Middlew
             return await handler(request)
         except AgentAnswer as own:
             return _fresh(own.response)
+        except asyncio.CancelledError:
+            if not _has_left(request):
+                raise
+            return _unheard(request)
         except Exception as error:
             if BEGUN in request:
                 return _end_early(error, request)
@@ -68,6 +73,18 @@ def _answer_to(error: Exception, request: web.Request) -> web.Response:
         return web.Response(status=_CLIENT_LEFT)
     _logger.error("A request failed", exc_info=error)
     return error_response(internal_error())
+
+
+def _unheard(request: web.Request) -> web.StreamResponse:
+    """Return, for the access log alone, the answer to a client that left while it was waited for.
+
+    aiohttp cancels the handler then, and would log nothing.
+    """
+    if BEGUN not in request:
+        return web.Response(status=_CLIENT_LEFT)
+    if not is_complete(request):
+        cut(request)
+    return request[BEGUN]
 
 
 def _end_early(error: Exception, request: web.Request) -> web.StreamResponse:
