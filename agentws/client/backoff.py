@@ -45,6 +45,11 @@ class Patience:
         """Count no longer: all is well."""
         self._since = None
 
+    def extend(self, seconds: float) -> None:
+        """Have it last longer, where it is counted."""
+        if self._since is not None:
+            self._since += seconds
+
     def left(self, now: float) -> float:
         """Return how many seconds are left; none or less when it is over."""
         return self._seconds if self._since is None else self._since + self._seconds - now

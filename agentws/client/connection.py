@@ -172,8 +172,11 @@ class Connection:
     def _mourn(self, socket: Socket) -> None:
         """Take leave of a socket that was lost."""
         self._socket = None
+        # One that ends in nonsense gives no new patience, and uses up none while it makes sense.
         if socket.made_sense:
             self._patience.reset()
+        else:
+            self._patience.extend(socket.good_for)
         self._patience.begin(self._clock())
         self._turn("reconnecting")
         self._retire(socket, 1002 if socket.was_nonsense else 1000)

@@ -87,6 +87,7 @@ class Socket:
         self._is_written = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._opened_at = self._heard_at = self._clock()
+        self._has_made_sense = False
         self._tasks = [
             asyncio.create_task(work) for work in (self._read(), self._write(), self._watch())
         ]
@@ -167,7 +168,9 @@ class Socket:
         while (message := await self._ws.receive()).type in data_types:
             self._heard_at = self._clock()
             self._on_frame("in", message.data)
-            if self._take_frame(read(message.data)):
+            others_first = self._take_frame(read(message.data))
+            self._has_made_sense = True
+            if others_first:
                 await asyncio.sleep(0)
 
     def _take_frame(self, frame: Message) -> bool:
@@ -199,7 +202,12 @@ class Socket:
     @property
     def made_sense(self) -> bool:
         """Whether anything came, and all of it made sense."""
-        return not self.was_nonsense and self._heard_at > self._opened_at
+        return not self.was_nonsense and self._has_made_sense
+
+    @property
+    def good_for(self) -> float:
+        """How many seconds after its opening it still made sense."""
+        return self._heard_at - self._opened_at if self._has_made_sense else 0.0
 
     async def _watch(self) -> None:
         """Ask for a sign of life after half of `silence`, and give up after all of it."""

@@ -562,10 +562,13 @@ class Link {
   isLeaving = false
   /** Whether something came, and all of it made sense. */
   madeSense = false
+  /** How long after its opening it still made sense. */
+  goodFor = 0
   #socket
   #silence
   #user
-  #heardAt = now()
+  #openedAt = now()
+  #heardAt = this.#openedAt
   #timer
   #closed
 
@@ -607,6 +610,7 @@ class Link {
     this.#heardAt = now()
     const frame = decode(data)
     if (frame?.type === "ping") this.send('{"action":"pong"}')
+    if (this.madeSense) this.goodFor = this.#heardAt - this.#openedAt
     this.madeSense = frame !== undefined && this.#user.receive(this, frame) !== false
     if (!this.madeSense) this.#lose()
   }
@@ -838,9 +842,9 @@ class Connection {
   #lost(link, code) {
     if (link !== this.#link) return
     this.#link = null
-    // A link that never made sense was no connection.
+    // A link that ends in nonsense gives no new patience, and uses up none while it makes sense.
     const isNew = link.madeSense || this.#lostAt === undefined
-    if (isNew) this.#deadline = now() + this.#options.giveUpAfter
+    this.#deadline = isNew ? now() + this.#options.giveUpAfter : this.#deadline + link.goodFor
     this.#lostAt = now()
     this.#handshakes = 0
     this.#user.lost(code)
