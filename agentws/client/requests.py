@@ -18,6 +18,9 @@ _ACTIONS: Final = {
     "list": "list_invocations",
 }
 
+_ANSWERS: Final = {"result", "invocations", "error"}
+"""The types of answers; another one that names the question is from the future."""
+
 
 class Known(Protocol):
     """An invocation that something is asked about."""
@@ -96,7 +99,7 @@ class Requests:
     def take(self, message: Message) -> bool:
         """Take an answer; tell whether it is one to anything that was asked here."""
         request = self._pending.get(message.query_id or "")
-        if request is None:
+        if request is None or message.type not in _ANSWERS:
             return False
         if message.error is None:
             _settle(request, message)

@@ -42,6 +42,9 @@ const RETRYABLE = new Set(["store_unavailable", "shutting_down"])
 /** The refusals that a repetition gets where the first time had its effect. */
 const DONE_ALREADY = new Set(["already_finished", "input_not_expected"])
 
+/** The frames that answer what was asked. */
+const ANSWERS = new Set(["accepted", "result", "invocations", "error"])
+
 /** The frames that are numbered. */
 const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
 
@@ -1102,7 +1105,7 @@ class Client extends EventTarget {
     const run = this.#runs.get(frame.invocation_id)
     const isGap = run && frame.error?.first_available !== undefined
     const request = isGap ? undefined : this.#requests.get(frame.query_id)
-    if (request) return this.#answer(request, frame)
+    if (request && ANSWERS.has(frame.type)) return this.#answer(request, frame)
     if (!run) return this.#passOver(frame)
     if (isGap) return run.takeGap(frame.error) && this.#heardOf(run)
     if (ENTRIES.has(frame.type)) return run.takeEntry(frame) && this.#heardOf(run)
