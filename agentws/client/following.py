@@ -150,6 +150,7 @@ class Following:
         """Read no more of it: another run of that id follows from now on."""
         self.is_left = True
         self.feed.discard()
+        self._line.known(self)
 
     def _go(self) -> None:
         self._line.detach(self)

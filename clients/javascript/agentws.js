@@ -348,6 +348,16 @@ class Follower {
     return this.isKnown || this.opening.kind === "attach"
   }
 
+  /** Whether what is asked of it need not wait: the server has it, or will not have it. */
+  get mayBeAsked() {
+    return this.isStarted || this.opening.isSettled
+  }
+
+  /** Whether the socket may follow it though an attachment was refused, from an earlier one. */
+  get mayBeFollowed() {
+    return this.#isCatchingUp
+  }
+
   /** Note that the server has it. */
   accepted() {
     this.isKnown = true
@@ -912,7 +922,7 @@ class Client extends EventTarget {
     this.#openBy(run, invoke)
     if (signal?.aborted) {
       const message = "The invocation was cancelled before it was sent"
-      invoke.reject(ownFailure("cancelled", message, { reason: "client" }))
+      this.#settle(invoke).reject(ownFailure("cancelled", message, { reason: "client" }))
     } else this.#ask(invoke)
     return new Run(run)
   }
@@ -949,9 +959,14 @@ class Client extends EventTarget {
     const run = new Follower(id, this.#verbs, { ...options, maxQueue, wasLeft })
     this.#runs.delete(id) // so that the new one comes last
     this.#runs.set(id, run)
-    if (earlier) this.#settle(earlier.opening)
-    earlier?.detach()
+    if (earlier) this.#replace(earlier)
     return run
+  }
+
+  #replace(run) {
+    this.#settle(run.opening)
+    run.detach()
+    this.#transmitHeld(run)
   }
 
   #cancelWhenAborted(run, signal) {
@@ -1008,7 +1023,7 @@ class Client extends EventTarget {
 
   #accepted(run) {
     run.accepted()
-    for (const request of this.#heldFor(run)) this.#transmit(request)
+    this.#transmitHeld(run)
     if (run.isBackground) run.end()
     else if (run.isDetached) this.#leave(run)
   }
@@ -1019,6 +1034,10 @@ class Client extends EventTarget {
     else run.end(error) // and may go on
     this.#forget(run)
     for (const request of this.#heldFor(run)) this.#settle(request).reject(error)
+  }
+
+  #transmitHeld(run) {
+    for (const request of this.#heldFor(run)) this.#transmit(request)
   }
 
   /** Return what waits for the server to have a run. */
@@ -1055,7 +1074,7 @@ class Client extends EventTarget {
   }
 
   #transmit(request) {
-    if (!this.#connection.isOpen || request.run?.isStarted === false) return
+    if (!this.#connection.isOpen || request.run?.mayBeAsked === false) return
     const isAgain = request.sent++ > 0 && request.kind === "invoke"
     this.#connection.send(isAgain ? orAttach(request.text) : request.text)
   }
