@@ -14,7 +14,8 @@ export type Json = any
  *
  * @param url Where the framed socket is. `http://host` stands for its `/invocations_ws/ws`; in a page,
  *   a relative address begins at the page's.
- * @throws TypeError if the URL is none.
+ * @throws TypeError if the URL or the session's id is none.
+ * @throws RangeError if a duration or `maxQueue` leaves no time or room at all.
  */
 export function connect(url: string | URL, options?: ConnectOptions): Client
 
@@ -79,11 +80,15 @@ export interface Client extends EventTarget {
    * acknowledged it, it is sent again so that it runs once.
    *
    * @param payload Any JSON; `undefined` leaves it to the server, which takes `{}`.
-   * @throws TypeError if the payload is no JSON.
+   * @throws TypeError if the payload is no JSON, or an id is none.
    */
   invoke<Result = Json, Chunk = Json>(payload?: Json, options?: InvokeOptions): Run<Result, Chunk>
 
-  /** Follow an invocation that was started before, here or elsewhere. */
+  /**
+   * Follow an invocation that was started before, here or elsewhere.
+   *
+   * @throws TypeError if the id is none, or `after` no integer.
+   */
   attach<Result = Json, Chunk = Json>(id: string, options?: AttachOptions): Run<Result, Chunk>
 
   /**

@@ -21,6 +21,9 @@ const DEFAULTS = {
 /** The longest first delay; each one after it may be twice as long. */
 const FIRST_DELAY = 0.1
 
+/** The milliseconds that a timer can be set to. */
+const LONGEST_TIMER = 2 ** 31 - 1
+
 /** How long closing waits for the server's own close. */
 const CLOSING = 2
 
@@ -47,6 +50,9 @@ const ANSWERS = new Set(["accepted", "result", "invocations", "error"])
 
 /** The frames that are numbered. */
 const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
+
+/** What identifies an invocation or a session. */
+const IDENTIFIER = /^(?!\.+$)[\w.:-]{1,256}$/
 
 /** The end of a path that leads to a framed socket. */
 const SOCKET_ROUTE = /\/invocations_ws(\/ws)?\/?$/
@@ -103,6 +109,29 @@ function failure(error) {
 /** Return the exception for what this side finds out by itself. */
 function ownFailure(code, message, fields) {
   return failure({ code, message, retryable: false, source: "user", ...fields })
+}
+
+// --- what users give ---
+
+/** Return an id, undefined for none. */
+function checkedId(name, id) {
+  if (id === undefined || id === null) return undefined
+  if (typeof id === "string" && IDENTIFIER.test(id)) return id
+  throw new TypeError(`${name} must be 1 to 256 characters of A-Z a-z 0-9 . _ : - and not dots only`)
+}
+
+/** Return the options of `connect`, with what is not given. */
+function checkedOptions(given) {
+  const fields = Object.entries(given).filter(([, value]) => value !== undefined && value !== null)
+  // The server makes up a session for each socket; a client has one for all of its sockets.
+  const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket, sessionId: newId() }
+  const options = { ...defaults, ...Object.fromEntries(fields) }
+  checkedId("sessionId", options.sessionId)
+  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
+    if (!(options[name] > 0)) throw new RangeError(`${name} must be above 0`)
+  }
+  if (!(options.maxRetryDelay >= 0)) throw new RangeError("maxRetryDelay must be 0 or more")
+  return options
 }
 
 // --- decisions ---
@@ -223,6 +252,11 @@ function now() {
 }
 
 function ignore() {}
+
+/** Do something in so many seconds, be they Infinity: a timer that is set too far goes off at once. */
+function later(seconds, action) {
+  return setTimeout(action, Math.min(seconds * 1000, LONGEST_TIMER))
+}
 
 // --- a run, from the inside out ---
 
@@ -606,7 +640,7 @@ class Link {
     clearTimeout(this.#timer)
     this.#socket.onmessage = null
     this.#closed ??= new Promise((resolve) => {
-      const timer = setTimeout(resolve, CLOSING * 1000)
+      const timer = later(CLOSING, resolve)
       this.#socket.onclose = () => resolve(clearTimeout(timer))
       this.#socket.close(1000)
     })
@@ -634,7 +668,7 @@ class Link {
     if (step === "lost") return this.#lose()
     if (step === "ping") this.send('{"action":"ping"}')
     const next = step === "ping" ? this.#silence : this.#silence / 2
-    this.#timer = setTimeout(() => this.#listen(), (next - silence) * 1000)
+    this.#timer = later(next - silence, () => this.#listen())
   }
 }
 
@@ -765,7 +799,7 @@ class Connection {
   /** Wait, and return whether that was cut short because the link in use was lost. */
   #pause(seconds) {
     return new Promise((resolve) => {
-      const timer = seconds < Infinity && setTimeout(resolve, seconds * 1000, false)
+      const timer = seconds < Infinity && later(seconds, () => resolve(false))
       this.#wake = (wasLost) => {
         clearTimeout(timer)
         resolve(wasLost)
@@ -780,7 +814,7 @@ class Connection {
     const { signal } = attempt
     const late = new Error("The handshake took too long")
     const seconds = Math.min(this.#options.connectTimeout, this.#patience)
-    const timer = setTimeout(() => attempt.abort(late), seconds * 1000)
+    const timer = later(seconds, () => attempt.abort(late))
     const aborted = new Promise((_, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason))
     })
@@ -818,7 +852,7 @@ class Connection {
   /** Return the address and headers with credentials, which are asked for each time. */
   async #credentials() {
     const { token, apiKey, headers, queryParameter } = this.#options
-    const secret = typeof token === "function" ? await token() : token
+    const secret = (typeof token === "function" ? await token() : token) ?? undefined
     const httpHeaders = { ...headers }
     if (apiKey !== undefined) httpHeaders["api-key"] = apiKey
     if (secret !== undefined) httpHeaders.authorization = `Bearer ${secret}`
@@ -890,10 +924,7 @@ class Client extends EventTarget {
 
   constructor(url, options) {
     super()
-    const given = Object.entries(options).filter(([, value]) => value !== undefined)
-    // The server makes up a session for each socket; a client has one for all of its sockets.
-    const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket, sessionId: newId() }
-    this.#options = { ...defaults, ...Object.fromEntries(given) }
+    this.#options = checkedOptions(options)
     this.#connection = new Connection(url, this.#options, {
       receive: (frame) => this.#receive(frame),
       opened: (loss) => this.#opened(loss),
@@ -906,11 +937,12 @@ class Client extends EventTarget {
     return this.#connection.state
   }
 
-  invoke(payload, { id = newId(), signal, background, onGap, ...options } = {}) {
+  invoke(payload, { id: givenId, signal, background, onGap, ...options } = {}) {
+    const id = checkedId("id", givenId) ?? newId()
     const invoke = this.#request("invoke", {
       action: "invoke",
       invocation_id: id,
-      session_id: options.sessionId,
+      session_id: checkedId("sessionId", options.sessionId),
       background,
       on_disconnect: options.onDisconnect,
       if_session_busy: options.ifSessionBusy,
@@ -927,7 +959,9 @@ class Client extends EventTarget {
     return new Run(run)
   }
 
-  attach(id, { after, onGap } = {}) {
+  attach(id, { after = 0, onGap } = {}) {
+    checkedId("id", id ?? "")
+    if (!Number.isInteger(after) || after < 0) throw new TypeError("after must be an integer, 0 or more")
     const run = this.#follow(id, { after, onGap })
     this.#attach(run)
     return new Run(run)
@@ -1105,7 +1139,7 @@ class Client extends EventTarget {
     if (refusals.count === 0) refusals.since = now()
     const delay = retryDelay(refusals.count++, maxRetryDelay)
     if (now() + delay > refusals.since + giveUpAfter) return false
-    setTimeout(action, delay * 1000).unref?.() // no reason for Node to stay
+    later(delay, action).unref?.() // no reason for Node to stay
     return true
   }
 

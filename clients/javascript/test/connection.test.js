@@ -183,7 +183,7 @@ test("binary messages are read like text", async (t) => {
 })
 
 test("the server's pings are answered, and its silence is broken, then the end", async (t) => {
-  const { client, socket } = await connected(t, { silence: 0.1 })
+  const { client, socket } = await connected(t, { silence: 0.5 })
   socket.say({ type: "ping" })
   await socket.expect({ action: "pong" })
   await socket.expect({ action: "ping" })
@@ -257,6 +257,38 @@ test("credentials go into headers, or under a parameter of the query", async (t)
   assert.equal((await server.next()).url.searchParams.get("access_token"), "two")
   const byKey = await connected(t, { apiKey: "k", queryParameter: "access_token" })
   assert.equal(byKey.socket.url.searchParams.get("access_token"), "k")
+})
+
+test("a token that is null is none", async (t) => {
+  for (const token of [null, async () => null]) {
+    const { socket } = await connected(t, { token, apiKey: "k" })
+    assert.deepEqual(socket.options.headers, { "api-key": "k" })
+  }
+})
+
+test("what leaves no time, no room or no session is told at once", () => {
+  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
+    for (const value of [0, -1, NaN]) {
+      assert.throws(() => connect("ws://fake/", { [name]: value }), RangeError)
+    }
+  }
+  assert.throws(() => connect("ws://fake/", { maxRetryDelay: -1 }), RangeError)
+  assert.throws(() => connect("ws://fake/", { sessionId: "a b" }), /^TypeError: sessionId must be/)
+})
+
+test("times may be endless", async (t) => {
+  const warnings = []
+  const note = ({ name }) => warnings.push(name)
+  process.on("warning", note)
+  t.after(() => process.off("warning", note))
+  const endless = { connectTimeout: Infinity, silence: Infinity, giveUpAfter: Infinity }
+  const { client, socket } = await connected(t, { ...endless, maxRetryDelay: Infinity })
+  const run = client.invoke(1, { id: "r" })
+  await socket.accept()
+  await settled()
+  socket.say(END)
+  assert.deepEqual(await run, [])
+  assert.deepEqual([warnings, socket.sent], [[], []])
 })
 
 test("a client has one session on all of its sockets", async (t) => {

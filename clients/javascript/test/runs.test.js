@@ -326,3 +326,17 @@ test("a payload that is no JSON is told at once", async (t) => {
   const { client } = await connected(t)
   assert.throws(() => client.invoke(1n), TypeError)
 })
+
+test("an id that is none is told at once, and null is as good as not given", async (t) => {
+  const { client, socket } = await connected(t)
+  for (const id of ["", "a b", "..", 5, "x".repeat(257)]) {
+    assert.throws(() => client.invoke(1, { id }), { name: "TypeError", message: /^id must be/ })
+    assert.throws(() => client.invoke(1, { sessionId: id }), /^TypeError: sessionId must be/)
+    assert.throws(() => client.attach(id), TypeError)
+  }
+  assert.throws(() => client.attach(null), TypeError)
+  for (const after of [-1, 1.5, "17", NaN]) assert.throws(() => client.attach("r", { after }), TypeError)
+  const run = client.invoke(1, { id: null, sessionId: null })
+  assert.ok(!("session_id" in (await socket.accept({ invocation_id: run.id }))))
+  assert.match(run.id, /^[\w-]{32,}$/)
+})
