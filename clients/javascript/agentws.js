@@ -452,6 +452,7 @@ class Follower {
   /** Take the news that entries are no longer held; return false if it is nonsense. */
   takeGap(error) {
     const firstAvailable = error.first_available
+    if (!Number.isInteger(firstAvailable)) return false
     if (firstAvailable <= this.received + 1) return this.#isCatchingUp // then it is old news
     if (this.onGap === "skip") {
       this.received = firstAvailable - 1
@@ -976,7 +977,7 @@ class Client extends EventTarget {
     let page = {}
     do {
       page = await this.#query("list", { ...fields, after: page.next })
-      yield* page.invocations
+      yield* page.invocations ?? []
     } while (page.next)
   }
 
@@ -1155,6 +1156,7 @@ class Client extends EventTarget {
 
   /** Take a frame; return false if it is nonsense. */
   #receive(frame) {
+    if (frame.type === "error" && Object(frame.error) !== frame.error) return false
     const run = this.#runs.get(frame.invocation_id)
     const isGap = run && frame.error?.first_available !== undefined
     const request = isGap ? undefined : this.#requests.get(frame.query_id)

@@ -173,6 +173,27 @@ test("what makes no sense ends the socket and not the run", async (t) => {
   assert.deepEqual(await run, [1, 2])
 })
 
+test("an error that tells none, and a gap before no number, make no sense", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const run = client.invoke(1, { id: "r", onGap: "skip" })
+  await socket.accept()
+  const { error, ...none } = errorFrame("broken")
+  const nonsense = [
+    none,
+    { ...none, error: null },
+    { ...none, error: "broken" },
+    { ...none, error: { ...error, first_available: "x" } },
+  ]
+  let link = socket
+  for (const frame of nonsense) {
+    link.say(frame)
+    link = (await server.next()).open()
+    await link.expect({ action: "attach_invocation", starting_after: 0 })
+  }
+  link.say(END)
+  assert.deepEqual(await run, [])
+})
+
 test("binary messages are read like text", async (t) => {
   const { client, socket } = await connected(t)
   const run = client.invoke(1, { id: "r" })
