@@ -681,9 +681,12 @@ async function probe(socket, headers, signal) {
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
     if (readiness.status >= 500) return { retryAfter: retryAfterOf(readiness) }
-    const list = await fetch(routeUrl(socket, "/invocations?limit=1"), { headers, signal })
+    // Credentials are for the server that was named, and for no other that it may lead to.
+    const asked = { headers, signal, redirect: "error" }
+    const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    const status = list.status === 404 && !readiness.ok ? undefined : list.status
+    const isNews = !list.ok && (list.status !== 404 || readiness.ok)
+    const status = isNews ? list.status : undefined
     return { status, retryAfter: retryAfterOf(list) }
   } catch {
     return {}

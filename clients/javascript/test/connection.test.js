@@ -1,5 +1,6 @@
 /** How a connection is lost, and had again. */
 import assert from "node:assert/strict"
+import { createServer } from "node:http"
 import { test } from "node:test"
 
 import { Closed, ConnectionFailed, Lost, connect } from "../agentws.js"
@@ -285,6 +286,41 @@ test("a token that is null is none", async (t) => {
     const { socket } = await connected(t, { token, apiKey: "k" })
     assert.deepEqual(socket.options.headers, { "api-key": "k" })
   }
+})
+
+/** Serve a handshake that is refused, and what the other routes answer; return the server's URL. */
+async function refusing(t, answer) {
+  const server = createServer(answer)
+  server.on("upgrade", (_request, socket) => {
+    socket.on("error", () => {}) // the client may be gone
+    socket.end("HTTP/1.1 503 No\r\n\r\n")
+  })
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
+  t.after(() => server.close())
+  return `http://127.0.0.1:${server.address().port}`
+}
+
+test("a refusal that the other routes know nothing of has no status", async (t) => {
+  const url = await refusing(t, (_request, response) => response.end("{}"))
+  const client = connect(url, { connectTimeout: 0.2, maxRetryDelay: 0.05 })
+  await assert.rejects(client.invoke(1), (error) => {
+    return error instanceof ConnectionFailed && error.status === undefined && !/200/.test(error.message)
+  })
+})
+
+test("credentials go nowhere but to the server that was named", async (t) => {
+  const seen = []
+  const elsewhere = await refusing(t, (request, response) => {
+    seen.push(request.url)
+    response.end("{}")
+  })
+  const url = await refusing(t, (request, response) => {
+    if (request.url === "/readiness") return response.end("{}")
+    response.writeHead(307, { location: elsewhere + request.url }).end()
+  })
+  const client = connect(url, { apiKey: "secret", connectTimeout: 0.2, maxRetryDelay: 0.05 })
+  await assert.rejects(client.invoke(1), { name: "ConnectionFailed", status: undefined })
+  assert.deepEqual(seen, [])
 })
 
 test("what leaves no time, no room or no session is told at once", () => {
