@@ -715,7 +715,7 @@ class Connection {
   #deadline
   /** How many delays there were since a run was last heard of. */
   #delays = 0
-  /** When the connection was lost, and how many handshakes there were since. */
+  /** When the connection was lost, and how many handshakes have failed since. */
   #lostAt
   #handshakes = 0
 
@@ -784,7 +784,8 @@ class Connection {
         delay = this.#backoff()
       } else if (this.#needsLink) {
         refusal = await this.#try()
-        delay = delayAfter(refusal, canRenew, this.#backoff())
+        this.#handshakes++
+        if (this.#needsLink) delay = delayAfter(refusal, canRenew, this.#backoff())
         if (isForCredentials(refusal.status)) canRenew = false
       }
     }
@@ -813,7 +814,6 @@ class Connection {
 
   /** Try to open a link; return what is known of why there is none. */
   async #try() {
-    this.#handshakes++
     const attempt = (this.#attempt = new AbortController())
     const { signal } = attempt
     const late = new Error("The handshake took too long")
@@ -874,7 +874,7 @@ class Connection {
       receive: (link, frame) => this.#receive(link, frame),
       lost: (link, code) => this.#lost(link, code),
     })
-    const loss = { attempts: this.#handshakes, seconds: now() - this.#lostAt }
+    const loss = { attempts: this.#handshakes + 1, seconds: now() - this.#lostAt }
     this.#user.opened(this.state === "reconnecting" ? loss : undefined)
     earlier?.close()
     this.#change("open")

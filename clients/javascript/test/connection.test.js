@@ -160,6 +160,18 @@ test("going away with nowhere to go, the old socket is used to its end", async (
   assert.equal(client.state, "reconnecting")
 })
 
+test("going away, a handshake that is under way when the old socket ends counts as one", async (t) => {
+  const { client, socket, server } = await connected(t)
+  const events = client.invoke(1, { id: "r" }).events()
+  await socket.accept()
+  socket.say({ type: "going_away", reason: "shutdown", grace_seconds: 0.01 })
+  const next = await server.next()
+  socket.drop(1001)
+  next.open()
+  const { type, attempts } = (await events.next()).value
+  assert.deepEqual({ type, attempts }, { type: "reconnected", attempts: 1 })
+})
+
 test("what makes no sense ends the socket and not the run", async (t) => {
   const { client, socket, server } = await connected(t)
   const run = client.invoke(1, { id: "r" })
