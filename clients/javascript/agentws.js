@@ -419,7 +419,7 @@ class Follower {
     const isExpected = number <= this.received || this.#isBehind || this.#isCatchingUp
     if (frame.type !== "input_required") return isExpected
     // Whoever attaches is told what is still asked, wherever that stands.
-    if ((number <= this.received || !isExpected) && !this.#isFull) this.#tell(frame)
+    if (number <= this.received || !isExpected) this.#tell(frame)
     return true
   }
 
@@ -1070,7 +1070,8 @@ class Client extends EventTarget {
     if (!run.isKnown) run.fail(error)
     else if (error.code === "not_found") run.fail(new Lost(error.error))
     else run.end(error) // and may go on
-    this.#forget(run)
+    if (run.mayBeFollowed) this.#leave(run)
+    else this.#forget(run)
     for (const request of this.#heldFor(run)) this.#settle(request).reject(error)
   }
 
