@@ -99,6 +99,12 @@ StoreUrl = Annotated[
         "special characters of a password percent-encoded",
     ),
 ]
+StorePrefix = Annotated[
+    str,
+    _required(
+        re.compile(r"[A-Za-z0-9._-]+").fullmatch, "be letters, digits, dots, underscores and dashes"
+    ),
+]
 HttpUrl = Annotated[
     str, _required(re.compile(r"(https?://\S+)?").fullmatch, "begin with http:// or https://")
 ]
@@ -315,6 +321,9 @@ class StoreSettings(Section):
         redact=without_credentials,
     )
     lease: SomeSeconds = _option(15.0, "Seconds until a silent replica's invocations are lost.")
+    prefix: StorePrefix = _option(
+        "agentws", "What keys and channels begin with; replicas of one service have the same."
+    )
 
 
 class AuthSettings(Section):

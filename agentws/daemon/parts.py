@@ -115,6 +115,7 @@ def _make_store(settings: Settings) -> Store:
         raise StoreError(f"store.url needs agentws[redis]: {error}") from error
     return RedisStore(
         settings.store.url,
+        prefix=settings.store.prefix,
         lease=settings.store.lease,
         retention=kept.retention,
         max_retained=kept.max_retained,

@@ -64,6 +64,7 @@ class Terminal(io.StringIO):
         ("invocations.timeout", 0.0),
         ("store.url", "memory://"),
         ("store.lease", 15.0),
+        ("store.prefix", "agentws"),
         ("auth.api_keys", ()),
         ("auth.jwt_issuer", ""),
         ("auth.jwt_audience", ""),
@@ -151,6 +152,10 @@ def test_the_example_explains_every_key_in_the_words_of_the_code() -> None:
         ("invocations.replay_bytes", "1.5", "be a valid integer"),
         ("invocations.on_disconnect", "explode", "be 'cancel' or 'continue'"),
         ("store.lease", "0", "be greater than 0"),
+        *(
+            ("store.prefix", prefix, "be letters, digits, dots, underscores and dashes")
+            for prefix in ("{a}", "a:b", "a b", "ä", "a\n")
+        ),
         *(
             ("store.url", url, "be memory://, redis://HOST or rediss://HOST")
             for url in (

@@ -49,6 +49,7 @@ async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]
 def a_redis_store(
     url: str,
     *,
+    prefix: str = "agentws",
     lease: float = 1.0,
     retention: float = 60.0,
     max_retained: int = 1000,
@@ -58,6 +59,7 @@ def a_redis_store(
     """Return a store that is not open yet."""
     return RedisStore(
         url,
+        prefix=prefix,
         lease=lease,
         retention=retention,
         max_retained=max_retained,

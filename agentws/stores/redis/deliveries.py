@@ -11,7 +11,6 @@ from agentws.protocol.errors import InvocationError
 from agentws.protocol.identifiers import IdSource
 from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Failure
-from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable
 from agentws.stores.redis.pubsub import RemoteInput, RemoteReceipt
 from agentws.stores.redis.timings import Timings
@@ -78,7 +77,7 @@ class Deliveries:
         self._awaited[name] = receipt
         try:
             while True:
-                self._commands.call(b"PUBLISH", scripts.replica_channel(replica), message)
+                self._commands.call(b"PUBLISH", self._timings.keys.replica(replica), message)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REPEAT_AFTER):
                         return await asyncio.shield(receipt)
@@ -99,7 +98,7 @@ class Deliveries:
             if len(self._given) > MOST_REMEMBERED:
                 self._given.popitem(last=False)
         if self._commands.up:
-            channel = scripts.replica_channel(message.replica)
+            channel = self._timings.keys.replica(message.replica)
             self._commands.call(b"PUBLISH", channel, encode(receipt))
 
 

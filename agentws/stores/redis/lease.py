@@ -14,7 +14,6 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import FAILURES, Commands, Unavailable, describe
 from agentws.stores.redis.connection import will_pass
 from agentws.stores.redis.timings import NEWS_PATIENCE, Timings
@@ -34,7 +33,7 @@ class Lease:
     """
 
     def __init__(self, commands: Commands, timings: Timings) -> None:
-        self.key = scripts.lease_key(timings.replica)
+        self.key = timings.keys.lease(timings.replica)
         self.session = b""
         """What the key holds: how often this replica began anew, and when, by Redis's clock."""
         self._sessions = 0

@@ -12,6 +12,7 @@ from agentws.stores.listing import MOST_SCANNED, Cursor, Page, Query
 from agentws.stores.log import Log, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
+from agentws.stores.redis.keys import owner_name, session_name
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.record_reply import (
     NOT_OURS,
@@ -83,13 +84,13 @@ class Reader:
     async def list(self, query: Query) -> Page:
         """Return a page of what an owner, or a session of his, has. Raises `Unavailable`."""
         if query.session_id is None:
-            name = scripts.owner_name(query.owner)
+            name = owner_name(query.owner)
         else:
-            name = scripts.session_name(query.owner, query.session_id)
+            name = session_name(query.owner, query.session_id)
         found: list[Snapshot] = []
         place, looked_at = query.after, 0
         while True:
-            rows, last, count = await self._list(scripts.list_key(name), place)
+            rows, last, count = await self._list(self._timings.keys.list(name), place)
             for snapshot in rows:
                 place = Cursor.of(snapshot.record)
                 if query.status in (None, snapshot.record.shown_status):
@@ -109,7 +110,7 @@ class Reader:
         """Return some of a list, the place of the last that was looked at, and how many were."""
         newest = b"+inf" if after is None else repr(after.created_at).encode()
         known = b"" if after is None else after.invocation_id.encode()
-        arguments = scripts.ROOT, newest, known, b"%d" % LISTED
+        arguments = self._timings.keys.root, newest, known, b"%d" % LISTED
         try:
             rows, last, score, count = await self._commands.run(scripts.LIST, (key,), arguments)
         except ResponseError as error:
@@ -121,11 +122,12 @@ class Reader:
     async def _read(
         self, invocation_id: str, after: bytes, is_gone_too: bool
     ) -> RecordReply | None:
-        keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
+        names = self._timings.keys
+        keys = names.record(invocation_id), names.chunks(invocation_id)
         arguments = (
-            scripts.ROOT,
+            names.root,
             invocation_id.encode(),
-            scripts.news_channel(invocation_id),
+            names.news(invocation_id),
             after,
             b"%d" % PAGE,
             b"%d" % self._lease.may_judge,

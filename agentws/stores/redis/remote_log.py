@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import lost
 from agentws.stores.log import Log, Outcome
-from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable
 from agentws.stores.redis.pubsub import Message, RemoteCancel, RemotePosition, Subscriptions
 from agentws.stores.redis.reader import Reader
@@ -55,7 +54,8 @@ class RemoteLog:
     def write(self, message: Message) -> None:
         """Send something to the owner. Raises nothing: what is not heard is said again."""
         if self._commands.up:
-            self._commands.call(b"PUBLISH", scripts.replica_channel(self.owner), encode(message))
+            channel = self._timings.keys.replica(self.owner)
+            self._commands.call(b"PUBLISH", channel, encode(message))
 
     async def run(self) -> None:
         """Copy until the end, at the pace of the fastest follower."""
@@ -147,7 +147,7 @@ class RemoteLogs:
 
     async def _run(self, invocation_id: str, remote_log: RemoteLog) -> None:
         await self._subscriptions.subscribe(
-            scripts.news_channel(invocation_id), remote_log.look_again
+            self._timings.keys.news(invocation_id), remote_log.look_again
         )
         await remote_log.run()
         await self._forget(invocation_id)
@@ -155,4 +155,4 @@ class RemoteLogs:
     async def _forget(self, invocation_id: str) -> None:
         self._remote_logs.pop(invocation_id, None)
         self._upkeep.pop(invocation_id, None)
-        await self._subscriptions.unsubscribe(scripts.news_channel(invocation_id))
+        await self._subscriptions.unsubscribe(self._timings.keys.news(invocation_id))

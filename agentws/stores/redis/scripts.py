@@ -1,4 +1,4 @@
-"""What is kept in Redis: the keys, all named here, and the scripts that change them atomically.
+"""What is kept in Redis under the names of `keys`, and the scripts that change it atomically.
 
 An invocation is a hash (its record, who writes it, which entries are held) and a stream of its
 entries, chunks nearly all of them. Its owner and its session have sorted lists of their
@@ -19,62 +19,6 @@ that its replica does not run: Redis came back with data of some time ago.
 
 from hashlib import sha1
 from typing import Final
-
-from agentws.protocol.encoding import encode
-
-ROOT: Final = b"{agentws}:"
-"""What all keys and channels begin with."""
-
-
-def record_key(invocation_id: str) -> bytes:
-    """Return the key of the hash of an invocation."""
-    return ROOT + b"record:" + invocation_id.encode()
-
-
-def chunks_key(invocation_id: str) -> bytes:
-    """Return the key of the stream of an invocation's chunks.
-
-    Each entry holds a JSON array of chunks; its id is the number of the last of them.
-    """
-    return ROOT + b"chunks:" + invocation_id.encode()
-
-
-def owner_name(owner: str | None) -> bytes:
-    """Return what an owner's invocations are filed under; whoever has no name is one owner."""
-    return encode([owner])
-
-
-def session_name(owner: str | None, session_id: str) -> bytes:
-    """Return what the invocations of an owner's session are filed under."""
-    return encode([owner, session_id])
-
-
-def list_key(name: bytes) -> bytes:
-    """Return the key of the list of an owner's invocations, or a session's.
-
-    It is sorted by the time of their creation; what it names may be gone already.
-    """
-    return ROOT + b"list:" + name
-
-
-def turns_key(name: bytes) -> bytes:
-    """Return the key of the list of what runs in a session; what it names may have ended."""
-    return ROOT + b"turns:" + name
-
-
-def lease_key(replica: str) -> bytes:
-    """Return the key that exists as long as a replica is known to live."""
-    return ROOT + b"lease:" + replica.encode()
-
-
-def news_channel(invocation_id: str) -> bytes:
-    """Return the channel that tells of every change of an invocation."""
-    return ROOT + b"news:" + invocation_id.encode()
-
-
-def replica_channel(replica: str) -> bytes:
-    """Return the channel on which a replica is spoken to."""
-    return ROOT + b"replica:" + replica.encode()
 
 
 class Script:

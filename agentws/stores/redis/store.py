@@ -29,6 +29,7 @@ from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import FAILURES, Commands, Unheard, describe, running
 from agentws.stores.redis.deliveries import Deliveries
+from agentws.stores.redis.keys import Keys
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.pubsub import (
     RemoteCancel,
@@ -65,6 +66,7 @@ class RedisStore:
         self,
         url: str,
         *,
+        prefix: str,
         lease: float,
         retention: float,
         max_retained: int,
@@ -73,12 +75,13 @@ class RedisStore:
     ) -> None:
         """Prepare the store; to be made inside the event loop. Times are seconds.
 
-        Others take this replica for dead when it has not been heard of for `lease` seconds. It
-        remembers `max_retained` of the invocations that ended on it. Raises `StoreError` when the
-        URL is malformed.
+        What has another `prefix` in that Redis belongs to another service. Others take this replica
+        for dead when it has not been heard of for `lease` seconds. It remembers `max_retained` of
+        the invocations that ended on it. Raises `StoreError` when the URL is malformed.
         """
         self._timings = Timings(
             replica=new_id(),
+            keys=Keys(prefix),
             lease=lease,
             retention=retention,
             replay_bytes=replay_bytes,
@@ -114,7 +117,7 @@ class RedisStore:
 
     async def open(self) -> None:
         """See `Store.open`. Without Redis, the store waits for it."""
-        channel = scripts.replica_channel(self._timings.replica)
+        channel = self._timings.keys.replica(self._timings.replica)
         await self._subscriptions.subscribe(channel, self._on_message)
         try:
             await self._lease.take()
@@ -154,7 +157,7 @@ class RedisStore:
         if refusal is None:
             self._writers[writer.invocation_id] = writer
         elif isinstance(refusal, Unheard):
-            self._lease.doubt(_release(writer.invocation_id, writer.claim))
+            self._lease.doubt(self._release(writer.invocation_id, writer.claim))
         on_settled(refusal, rivals)
 
     def withdraw(self, log: Log, refusal: InvocationError) -> None:
@@ -247,7 +250,7 @@ class RedisStore:
         if len(self._retained) > self._max_retained:
             oldest = self._retained.popleft()
             if self._commands.up:
-                self._commands.call(*_release(oldest.invocation_id, oldest.claim))
+                self._commands.call(*self._release(oldest.invocation_id, oldest.claim))
 
     def _on_failure(self) -> None:
         """Hold up no end for Redis, and look at once whether it was but a moment."""
@@ -297,7 +300,7 @@ class RedisStore:
         """Tell whether what is said to us arrives."""
         return bool(
             await self._commands.call(
-                b"PUBLISH", scripts.replica_channel(self._timings.replica), b""
+                b"PUBLISH", self._timings.keys.replica(self._timings.replica), b""
             )
         )
 
@@ -324,8 +327,8 @@ class RedisStore:
     def _take_input(self, message: RemoteInput) -> None:
         self._writers[message.invocation_id].runner.deliver(message.delivery)
 
-
-def _release(invocation_id: str, claim: bytes) -> tuple[bytes, ...]:
-    """Return the command that has Redis forget an invocation of ours."""
-    keys = scripts.record_key(invocation_id), scripts.chunks_key(invocation_id)
-    return running(scripts.RELEASE, keys, (claim, scripts.ROOT, invocation_id.encode()))
+    def _release(self, invocation_id: str, claim: bytes) -> tuple[bytes, ...]:
+        """Return the command that has Redis forget an invocation of ours."""
+        names = self._timings.keys
+        keys = names.record(invocation_id), names.chunks(invocation_id)
+        return running(scripts.RELEASE, keys, (claim, names.root, invocation_id.encode()))

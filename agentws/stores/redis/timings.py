@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from agentws.stores.redis.keys import Keys
+
 LINGER: Final = 10.0
 """Seconds for which followers elsewhere can learn of an end, however short the retention is."""
 
@@ -10,7 +12,7 @@ NEWS_PATIENCE: Final = 1.0
 
 
 class Timings:
-    """Who this replica is, and how long what holds.
+    """Who this replica is, what its service calls its keys, and how long what holds.
 
     Times are seconds; those that scripts take are milliseconds, and text already.
     """
@@ -19,6 +21,7 @@ class Timings:
         self,
         *,
         replica: str,
+        keys: Keys,
         lease: float,
         retention: float,
         replay_bytes: int,
@@ -26,6 +29,7 @@ class Timings:
     ) -> None:
         linger = max(retention, LINGER)
         self.replica = replica
+        self.keys = keys
         self.lease = lease
         self.retention = retention
         self.replay_bytes = replay_bytes

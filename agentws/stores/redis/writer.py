@@ -17,6 +17,7 @@ from agentws.protocol.frames import IfSessionBusy
 from agentws.stores.log import Log, Outcome
 from agentws.stores.redis import scripts
 from agentws.stores.redis.commands import Commands, Unavailable, is_wrong_type
+from agentws.stores.redis.keys import owner_name, session_name
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.remote_followers import RemoteFollowers
 from agentws.stores.redis.timings import Timings
@@ -77,12 +78,14 @@ class Writer:
         """Whoever follows on other replicas."""
         invocation_id = log.record.invocation_id
         self._id = invocation_id.encode()
+        names = self._timings.keys
+        self._root = names.root
         self._keys = (
-            scripts.record_key(invocation_id),
-            scripts.chunks_key(invocation_id),
+            names.record(invocation_id),
+            names.chunks(invocation_id),
             self._lease.key,
         )
-        self._news = scripts.news_channel(invocation_id)
+        self._news = names.news(invocation_id)
         self._awaiting = log.record.awaiting  # the open questions that Redis is known to have
         self._retention_ms = self._timings.retention_ms
 
@@ -147,7 +150,7 @@ class Writer:
 
     def put_off_expiry(self) -> None:
         """Keep the record in Redis for some more time. Raises `Unavailable`."""
-        arguments = self.claim, self._timings.expiry_ms, scripts.ROOT, self._id
+        arguments = self.claim, self._timings.expiry_ms, self._root, self._id
         self._commands.run(scripts.KEEP, self._keys[:2], arguments)
 
     def verify(self) -> None:
@@ -223,7 +226,7 @@ class Writer:
             self._news,
             self._timings.retention_ms,
             self._timings.linger_ms,
-            scripts.ROOT,
+            self._root,
             self._id,
         )
         try:
@@ -286,10 +289,10 @@ class Writer:
                 self._birth,
                 b"%d" % log.first,
                 b"%d" % (log.first - 1),
-                scripts.ROOT,
+                self._root,
                 self._id,
-                scripts.owner_name(record.owner),
-                scripts.session_name(record.owner, record.session_id),
+                owner_name(record.owner),
+                session_name(record.owner, record.session_id),
                 repr(record.created_at).encode(),
                 if_session_busy.encode(),
                 b"%d" % self._lease.may_judge,
@@ -320,7 +323,7 @@ class Writer:
             final,
             result,
             self._retention_ms,
-            scripts.ROOT,
+            self._root,
             self._id,
             self._timings.expiry_ms,
             b"" if (awaiting := log.record.awaiting) is self._awaiting else encode(awaiting),
