@@ -3,37 +3,23 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from agentws.protocol.errors import PlatformError
-from agentws.stores.redis.connection import (
-    RedisConnection,
-    in_few_words,
-    new_connection,
-    will_pass,
-)
+from agentws.stores.redis.connection import RedisConnection
+from agentws.stores.redis.failures import FAILURES, TIMEOUT, in_few_words, will_pass
+from agentws.stores.redis.route import Route
 from agentws.stores.redis.scripts import ALL, Script
 from agentws.stores.redis.upkeep import Upkeep
 
 _logger: Final = logging.getLogger("agentws.store")
 
-TIMEOUT: Final = 1.4
-"""Seconds for which Redis may keep us waiting. Who has to wait for others before him waits twice
-as long at most, which is within the 3 s of §10."""
-
 MOST_COMMANDS: Final = 512
 MOST_BYTES: Final = 1024 * 1024
 """How much goes out at a time."""
-
-FAILURES: Final = (RedisError, OSError, TimeoutError)
 
 
 class Unavailable(PlatformError):
@@ -61,23 +47,21 @@ class Commands:
     """
 
     def __init__(
-        self, url: str, on_failure: Callable[[], None], on_reopened: Callable[[], None]
+        self, route: Route, on_failure: Callable[[], None], on_reopened: Callable[[], None]
     ) -> None:
-        """Prepare for `url`.
+        """Prepare for the Redis that `route` leads to.
 
         `on_failure` is called each time that the commands goes down, `on_reopened` each time that a
         connection was cut and another one serves instead: it may lead to another Redis.
-
-        Raises `ValueError` when the URL is malformed, or has options that are not for it to set.
         """
-        self.pool = _pool(url)
+        self.route = route
         self.up = False
         self.trouble = "Redis has not answered yet"
         """What it is that keeps it down, where it is, in a few words without secrets."""
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()  # asking for it takes a system call on Python 3.11
-        self._connection = RedisConnection(self.pool, on_reopened)
-        self._direct_connection = RedisConnection(self.pool, on_reopened)
+        self._connection = RedisConnection(route, on_reopened)
+        self._direct_connection = RedisConnection(route, on_reopened)
         self._queue: list[_Command] = []
         self._wanted = asyncio.Event()
         self._worker = Upkeep(self._work)
@@ -130,6 +114,11 @@ class Commands:
                 raise reply
         return replies
 
+    async def find(self) -> None:
+        """Find the Redis that holds our keys. Raises what redis-py raises, and `TimeoutError`."""
+        if await self.route.find():
+            self._retire()
+
     async def load_scripts(self) -> None:
         """Make all scripts known to Redis. Raises as `exchange`."""
         await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))
@@ -140,16 +129,20 @@ class Commands:
 
     def fail(self, error: BaseException) -> None:
         """Take note that Redis does not answer."""
+        self.route.note_failure(error)
         if not isinstance(error, Unavailable):
             self.trouble = in_few_words(error)
         if self.up:
             self.up = False
-            self._connection.retire()  # the name may stand for another server by now
-            self._direct_connection.retire()
+            self._retire()  # the name may stand for another server by now
             _logger.warning("Redis does not answer: %s", describe(error))
             self._on_failure()
         commands, self._queue = self._queue, []
         _refuse(commands)
+
+    def _retire(self) -> None:
+        self._connection.retire()
+        self._direct_connection.retire()
 
     def end(self) -> None:
         """Send nothing more of what waits in the queue."""
@@ -204,36 +197,6 @@ class Commands:
             _settle(command.reply, Unavailable() if will_pass(reply) else reply)
         if outage is not None:
             self.fail(outage)
-
-
-_OPTIONS: Final = ("client_name", "db", "password", "socket_keepalive", "username")
-"""What a URL may set, besides `ssl_…`; most of the rest would be set against us."""
-
-_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-
-
-def _pool(url: str) -> ConnectionPool:
-    """Return what makes connections. Raises `ValueError`."""
-    for option, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items():
-        if option not in _OPTIONS and not option.startswith("ssl_"):
-            known = ", ".join((*_OPTIONS, "ssl_…"))
-            raise ValueError(f"{option!r} is no option for it; these are: {known}")
-        if option in _FILES and not os.path.exists(values[0]):
-            raise ValueError(f"{option} names {values[0]!r}, which is not there")
-    pool: ConnectionPool = ConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_timeout=None,  # it would set a timer for each reply; ours is for all together
-        socket_connect_timeout=TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-    )
-    try:
-        new_connection(pool)
-    except TypeError as error:
-        raise ValueError("it has an option of TLS that is none, or not for redis://") from error
-    except RedisError as error:
-        raise ValueError(str(error)) from error
-    return pool
 
 
 def running(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -1,63 +1,15 @@
 """One connection to Redis."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
-_PASSING: Final = (
-    BusyLoadingError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
-)
-_PASSING_WORDS: Final = re.compile(
-    # A script's error begins with the place in the script (Redis 6).
-    "(^|-)(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\\b"
-)
-
-
-def will_pass(error: object) -> bool:
-    """Tell whether a reply says "not me" or "not now": a fail-over, a start, a Redis that is full.
-
-    https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors
-    """
-    if isinstance(error, _PASSING):
-        return True
-    return isinstance(error, ResponseError) and _PASSING_WORDS.search(str(error)) is not None
-
-
-def in_few_words(error: BaseException) -> str:
-    """Return what a failure comes to; its own text may tell of hosts and users."""
-    match error:
-        case OutOfMemoryError():
-            return "Redis is full"
-        case BusyLoadingError():
-            return "Redis loads its data"
-        case ReadOnlyError():
-            return "Redis is a read-only replica"
-        case AuthenticationError() | AuthorizationError():
-            return "Redis refuses the credentials"
-        case TimeoutError() | RedisTimeoutError():
-            return "Redis does not answer in time"
-        case OSError() | RedisConnectionError():
-            return "Redis cannot be reached"
-    return "Redis refuses for now" if will_pass(error) else "Redis answers with an error"
+from agentws.stores.redis.failures import NoToken, will_pass
+from agentws.stores.redis.identity import Token
+from agentws.stores.redis.route import Route
 
 
 class RedisConnection:
@@ -68,10 +20,11 @@ class RedisConnection:
     says "not me, not now": the next connection may lead to the Redis that has taken over.
     """
 
-    def __init__(self, pool: ConnectionPool, on_reopened: Callable[[], None]) -> None:
+    def __init__(self, route: Route, on_reopened: Callable[[], None]) -> None:
         """`on_reopened` is called when a connection was cut and another one serves instead."""
-        self._pool = pool
+        self._route = route
         self._on_reopened = on_reopened
+        self._token: Token | None = None  # by which the connection is authenticated
         self._connection: AbstractConnection | None = None
         self._is_retired = False
 
@@ -84,6 +37,8 @@ class RedisConnection:
         message = b"".join(map(packed, commands))
         try:
             return await self._exchange(message, len(commands))
+        except NoToken:
+            raise
         except RedisConnectionError:
             replies = await self._exchange(message, len(commands))
             self._on_reopened()
@@ -102,10 +57,14 @@ class RedisConnection:
     async def _exchange(self, message: bytes, count: int) -> list[Any]:
         if self._is_retired:
             await self.drop()
-        if self._connection is None:
-            self._connection = new_connection(self._pool)
-            self._is_retired = False
+        token = self._route.token
         try:
+            if self._connection is None:
+                self._connection = self._route.new_connection()
+                self._is_retired = False
+                self._token = token  # or a newer one
+            elif token is not None and token is not self._token:
+                await self._authenticate(token)
             await self._connection.send_packed_command(message)
             replies = [await _reply(self._connection) for _ in range(count)]
         except BaseException:
@@ -115,10 +74,12 @@ class RedisConnection:
             self.retire()
         return replies
 
-
-def new_connection(pool: ConnectionPool) -> AbstractConnection:
-    """Return a connection that is not open yet and belongs to nobody else."""
-    return pool.make_connection()  # type: ignore[no-untyped-call, no-any-return]
+    async def _authenticate(self, token: Token) -> None:
+        """Authenticate anew, before the old token expires and Redis closes the connection."""
+        assert self._connection is not None
+        await self._connection.send_command("AUTH", token.user, token.text)
+        await self._connection.read_response()
+        self._token = token
 
 
 def packed(arguments: Sequence[bytes]) -> bytes:

@@ -14,8 +14,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentws.stores.redis.commands import FAILURES, Commands, Unavailable, describe
-from agentws.stores.redis.connection import will_pass
+from agentws.stores.redis.commands import Commands, Unavailable, describe
+from agentws.stores.redis.failures import FAILURES, will_pass
 from agentws.stores.redis.timings import NEWS_PATIENCE, Timings
 from agentws.stores.store import StoreError
 
@@ -56,11 +56,12 @@ class Lease:
         Raises `StoreError` when Redis refuses us, and what redis-py raises when it is away.
         """
         try:
+            await self._commands.find()
             await self._commands.load_scripts()
             await self._begin_session()
             await self._undo_doubtful()
         except _REFUSALS as error:
-            if will_pass(error):
+            if will_pass(error) or self._may_be_accepted_later(error):
                 raise
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
         self._up_since = time.monotonic() - (await self._uptime() if self._sessions == 1 else 0.0)
@@ -149,6 +150,11 @@ class Lease:
         if self._doubtful:
             await self._commands.exchange(*self._doubtful)
             self._doubtful.clear()
+
+    def _may_be_accepted_later(self, error: Exception) -> bool:
+        """Tell whether it was a token that Redis did not accept; another one will come."""
+        refused = isinstance(error, AuthenticationError | AuthorizationError)
+        return refused and self._commands.route.is_authenticated_by_token
 
     async def _uptime(self) -> float:
         """Return for how many seconds Redis has been up, 0 where it does not tell."""

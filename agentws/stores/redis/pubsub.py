@@ -11,13 +11,13 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Failure
-from agentws.stores.redis.commands import FAILURES, TIMEOUT
-from agentws.stores.redis.connection import new_connection
+from agentws.stores.redis.failures import FAILURES, TIMEOUT
+from agentws.stores.redis.identity import Token
+from agentws.stores.redis.route import Route
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -85,25 +85,43 @@ class Subscriptions:
     reads from the old one.
     """
 
-    def __init__(self, pool: ConnectionPool, on_failure: Callable[[BaseException], None]) -> None:
-        self._pool = pool
+    def __init__(self, route: Route, on_failure: Callable[[BaseException], None]) -> None:
+        self._route = route
         self._on_failure = on_failure
         self._channels: dict[bytes, OnMessage] = {}
         self._connection: AbstractConnection | None = None
+        self._token: Token | None = None
         self._reader: asyncio.Task[None] | None = None
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether there is a newer token: a connection that listens takes no other."""
+        return self._token is not self._route.token
+
     async def open(self) -> None:
-        """Listen, on a new connection, to all channels. Raises what redis-py raises."""
-        await self.close()
-        connection = new_connection(self._pool)
+        """Listen, on a new connection, to all channels. Raises what redis-py raises.
+
+        The old connection is read from until the new one is there, so that nothing is missed while
+        there is but a new token.
+        """
+        old, self._reader = self._reader, None
+        token = self._route.token
+        connection = self._route.new_connection()
         try:
             async with asyncio.timeout(TIMEOUT):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                self._connection = connection  # so what changes from now on, changes there
                 await connection.send_command("SUBSCRIBE", *self._channels)
         except BaseException:
+            if connection is self._connection:
+                self._connection = None
             await connection.disconnect(nowait=True)
             raise
-        self._connection = connection
-        self._reader = asyncio.create_task(self._read(connection))
+        else:
+            self._token = token
+            self._reader = asyncio.create_task(self._read(connection))
+        finally:
+            await _end(old)
 
     async def subscribe(self, channel: bytes, on_message: OnMessage) -> None:
         """Listen to one more channel; without a connection, as soon as there is one."""
@@ -117,10 +135,8 @@ class Subscriptions:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
-            self._reader = None
+        reader, self._reader = self._reader, None
+        await _end(reader)
 
     async def _change(self, command: str, channel: bytes) -> None:
         if self._connection is None:
@@ -138,7 +154,15 @@ class Subscriptions:
                     case [b"message", channel, data] if channel in self._channels:
                         self._channels[channel](data)
         except FAILURES as error:
-            self._on_failure(error)
+            if connection is self._connection:
+                self._on_failure(error)
         finally:
-            self._connection = None
+            if connection is self._connection:
+                self._connection = None
             await connection.disconnect(nowait=True)
+
+
+async def _end(reader: "asyncio.Task[None] | None") -> None:
+    if reader is not None:
+        reader.cancel()
+        await asyncio.wait({reader})

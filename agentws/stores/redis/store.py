@@ -27,8 +27,10 @@ from agentws.protocol.inputs import Delivery
 from agentws.stores.listing import Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
-from agentws.stores.redis.commands import FAILURES, Commands, Unheard, describe, running
+from agentws.stores.redis.commands import Commands, Unheard, describe, running
 from agentws.stores.redis.deliveries import Deliveries
+from agentws.stores.redis.failures import FAILURES, NoToken
+from agentws.stores.redis.identity import Identity
 from agentws.stores.redis.keys import Keys
 from agentws.stores.redis.lease import Lease
 from agentws.stores.redis.pubsub import (
@@ -42,6 +44,7 @@ from agentws.stores.redis.pubsub import (
 from agentws.stores.redis.reader import Reader
 from agentws.stores.redis.remote_followers import REMOTE_PATIENCE
 from agentws.stores.redis.remote_log import RemoteLogs
+from agentws.stores.redis.route import Route
 from agentws.stores.redis.timings import Timings
 from agentws.stores.redis.upkeep import Upkeep
 from agentws.stores.redis.writer import Writer
@@ -67,6 +70,7 @@ class RedisStore:
         url: str,
         *,
         prefix: str,
+        identity: Identity | None = None,
         lease: float,
         retention: float,
         max_retained: int,
@@ -75,7 +79,8 @@ class RedisStore:
     ) -> None:
         """Prepare the store; to be made inside the event loop. Times are seconds.
 
-        What has another `prefix` in that Redis belongs to another service. Others take this replica
+        What has another `prefix` in that Redis belongs to another service. Where there is an
+        `identity`, it authenticates by its tokens. Others take this replica
         for dead when it has not been heard of for `lease` seconds. It remembers `max_retained` of
         the invocations that ended on it. Raises `StoreError` when the URL is malformed.
         """
@@ -88,11 +93,13 @@ class RedisStore:
             send_timeout=send_timeout,
         )
         try:
-            self._commands = Commands(url, self._on_failure, self._on_reopened)
+            route = Route(url, self._timings.keys, identity)
         except ValueError as error:
             raise StoreError(f"store.url is malformed: {error}") from error
+        self._identity = identity
+        self._commands = Commands(route, self._on_failure, self._on_reopened)
         self._lease = Lease(self._commands, self._timings)
-        self._subscriptions = Subscriptions(self._commands.pool, self._commands.fail)
+        self._subscriptions = Subscriptions(route, self._commands.fail)
         self._reader = Reader(self._commands, self._lease, self._timings)
         self._deliveries = Deliveries(self._commands, self._timings)
         self._remote_logs = RemoteLogs(
@@ -119,13 +126,16 @@ class RedisStore:
         """See `Store.open`. Without Redis, the store waits for it."""
         channel = self._timings.keys.replica(self._timings.replica)
         await self._subscriptions.subscribe(channel, self._on_message)
+        if self._identity is not None:
+            self._upkeep.append(Upkeep(self._identity.keep))
         try:
             await self._lease.take()
             await self._subscriptions.open()
         except FAILURES as error:
             self._commands.fail(error)
-            _logger.warning("The store waits for Redis: %s", describe(error))
-        self._upkeep = [
+            if not isinstance(error, NoToken):  # which is told already
+                _logger.warning("The store waits for Redis: %s", describe(error))
+        self._upkeep += [
             Upkeep(partial(self._lease.keep, self._on_beat)),
             Upkeep(partial(self._lease.watch, self._on_sleep)),
         ]
@@ -237,6 +247,8 @@ class RedisStore:
                 await self._lease.give_up()
         await self._subscriptions.close()
         await self._commands.close()
+        if self._identity is not None:
+            self._identity.close()
 
     def _on_released(self, writer: Writer) -> None:
         """Retain what is written, or lost, as long as it is retained, and no more than allowed."""
@@ -278,7 +290,7 @@ class RedisStore:
         """Do what the time has come for, and what is to be made up for after Redis was away."""
         if is_new:
             await self._make_up()
-        elif not await self._hear_ourselves():
+        elif self._subscriptions.is_outdated or not await self._hear_ourselves():
             await self._subscriptions.open()
         for writer in list(self._writers.values()):
             writer.remote_followers.drop_silent(time.monotonic() - REMOTE_PATIENCE)
