@@ -26,6 +26,11 @@ class RedisServer:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, be it stopped."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start the process and wait until it answers."""
         self._process = subprocess.Popen(

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from agentws.protocol.errors import PlatformError
 from agentws.stores.redis.connection import RedisConnection
-from agentws.stores.redis.failures import FAILURES, TIMEOUT, in_few_words, will_pass
+from agentws.stores.redis.failures import FAILURES, TIMEOUT, describe, in_few_words, will_pass
 from agentws.stores.redis.route import Route
 from agentws.stores.redis.scripts import ALL, Script
 from agentws.stores.redis.upkeep import Upkeep
@@ -202,11 +202,6 @@ class Commands:
 def running(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the command that runs a script."""
     return (b"EVALSHA", script.digest, b"%d" % len(keys), *keys, *arguments)
-
-
-def describe(error: BaseException) -> str:
-    """Return what a failure says of itself, or its name if it says nothing."""
-    return str(error) or type(error).__name__
 
 
 def is_wrong_type(error: ResponseError) -> bool:

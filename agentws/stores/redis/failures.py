@@ -9,6 +9,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    MovedError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -75,3 +76,11 @@ def in_few_words(error: BaseException) -> str:
         case OSError() | RedisConnectionError():
             return "Redis cannot be reached"
     return "Redis refuses for now" if will_pass(error) else "Redis answers with an error"
+
+
+def describe(error: BaseException) -> str:
+    """Return what a failure says of itself, or its name if it says nothing."""
+    if isinstance(error, AskError):  # redis-py keeps the word in its class
+        word = "MOVED" if isinstance(error, MovedError) else "ASK"
+        return f"{word} {error}"
+    return str(error) or type(error).__name__

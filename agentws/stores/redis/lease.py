@@ -14,8 +14,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentws.stores.redis.commands import Commands, Unavailable, describe
-from agentws.stores.redis.failures import FAILURES, will_pass
+from agentws.stores.redis.commands import Commands, Unavailable
+from agentws.stores.redis.failures import FAILURES, describe, will_pass
 from agentws.stores.redis.timings import NEWS_PATIENCE, Timings
 from agentws.stores.store import StoreError
 

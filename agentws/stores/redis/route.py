@@ -162,16 +162,12 @@ class Route:
     async def _read(self, slots: Sequence[Any], asked: Address) -> View:
         """Read the reply to `CLUSTER SLOTS`. Raises `ClusterDownError` where nobody owns ours."""
         ours = key_slot(self._keys.root)
-        found: list[Address] = []
-        nodes = set()
-        for first, last, *members in slots:
-            addresses = [await self._address(member, asked) for member in members]
-            nodes.update(addresses)
+        members = {_place(member): member for _, _, *its in slots for member in its}
+        addresses = {place: await self._address(member, asked) for place, member in members.items()}
+        for first, last, owner, *_ in slots:
             if first <= ours <= last:
-                found += addresses[:1]
-        if not found:
-            raise ClusterDownError("No node of the cluster serves our slot")
-        return View(found[0], frozenset(nodes))
+                return View(addresses[_place(owner)], frozenset(addresses.values()))
+        raise ClusterDownError("No node of the cluster serves our slot")
 
     async def _address(self, member: Sequence[Any], asked: Address) -> Address:
         """Return where a node is: under the name that it announces, where TLS needs one."""
@@ -255,6 +251,10 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _place(member: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(member[:2])
 
 
 def _hostname(rest: Sequence[Any]) -> str:

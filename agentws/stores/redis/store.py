@@ -27,9 +27,9 @@ from agentws.protocol.inputs import Delivery
 from agentws.stores.listing import Page, Query
 from agentws.stores.log import Log, Outcome, Snapshot
 from agentws.stores.redis import scripts
-from agentws.stores.redis.commands import Commands, Unheard, describe, running
+from agentws.stores.redis.commands import Commands, Unheard, running
 from agentws.stores.redis.deliveries import Deliveries
-from agentws.stores.redis.failures import FAILURES, NoToken
+from agentws.stores.redis.failures import FAILURES, NoToken, describe
 from agentws.stores.redis.identity import Identity
 from agentws.stores.redis.keys import Keys
 from agentws.stores.redis.lease import Lease

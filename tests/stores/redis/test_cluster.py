@@ -1,0 +1,105 @@
+"""A Redis that is a cluster: the owner of our slot is found and followed (§10)."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.conftest import LogLines, Serve
+from tests.support.load import Counter, under_load
+from tests.support.redis_cluster import RedisCluster, eventually, owns_slot, running_cluster
+from tests.support.redis_server import RedisServer
+from tests.support.replicas import LEASE, Pair, Stage, begin, chunks
+
+SECONDS_AT_MOST = 6.0
+"""How long the store may be away where the cluster takes two or three seconds to elect."""
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[RedisCluster]:
+    async with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter()
+
+
+@pytest.fixture
+async def pair(cluster: RedisCluster, serve: Serve, counter: Counter) -> Pair:
+    """Two servers, whose URL names the node that owns the slot at first."""
+    store = {"url": cluster.owner.url, "lease": LEASE}
+    first, second = [await serve(counter.agent, store=store) for _ in range(2)]
+    return Pair(first, second)
+
+
+Choose = Callable[[RedisCluster], RedisServer]
+NODES: dict[str, Choose] = {
+    "the owner": lambda cluster: cluster.owner,
+    "its replica": lambda cluster: cluster.stand_in,
+    "another primary": lambda cluster: cluster.other,
+}
+
+
+async def test_the_url_may_name_any_node(
+    cluster: RedisCluster, serve: Serve, stage: Stage, log_lines: LogLines
+) -> None:
+    for name, choose in NODES.items():
+        store = {"url": choose(cluster).url, "lease": LEASE, "prefix": "agentws"}
+        first, second = [await serve(stage.agent, store=store) for _ in range(2)]
+        line = (await log_lines.next("agentws.store")).getMessage()
+        owner = f"127.0.0.1:{cluster.owner.port}"
+        assert line == f"Redis is a cluster of 6 nodes: {owner} owns the slot of {{agentws}}:", name
+        async with first.connect() as client, second.connect() as other:
+            await begin(client, stage, 1)
+            await other.send(action="attach_invocation", invocation_id="i")
+            assert await chunks(other, 1) == [1]
+            listed = await other.ask(action="list_invocations")
+            assert [it["invocation_id"] for it in listed["invocations"]][:1] == ["i"]
+            await other.send(action="cancel_invocation", invocation_id="i")
+            frame = await other.until(action="cancel_invocation")
+            assert frame["payload"]["status"] == "cancelled"
+        cluster.owner.empty()
+
+
+async def test_a_fail_over_costs_no_chunk(
+    cluster: RedisCluster, pair: Pair, counter: Counter
+) -> None:
+    async with under_load(pair, counter) as load:
+        await cluster.fail_over()
+    assert load.codes <= {"store_unavailable"}
+    assert load.outage < 2
+
+
+async def test_an_owner_that_is_killed_is_replaced_and_costs_no_chunk(
+    cluster: RedisCluster, pair: Pair, counter: Counter
+) -> None:
+    async with under_load(pair, counter) as load:
+        stand_in = cluster.stand_in
+        cluster.owner.stop()
+        await eventually(lambda: owns_slot(stand_in))
+    assert load.codes == {"store_unavailable"}
+    assert load.outage < SECONDS_AT_MOST
+
+
+async def test_an_owner_that_hangs_is_replaced_and_costs_no_chunk(
+    cluster: RedisCluster, pair: Pair, counter: Counter
+) -> None:
+    async with under_load(pair, counter) as load:
+        owner, stand_in = cluster.owner, cluster.stand_in
+        owner.pause()
+        await eventually(lambda: owns_slot(stand_in))
+    owner.resume()
+    assert load.codes == {"store_unavailable"}
+    assert load.outage < SECONDS_AT_MOST
+
+
+async def test_a_slot_that_moves_is_followed_and_costs_no_chunk(
+    cluster: RedisCluster, pair: Pair, counter: Counter
+) -> None:
+    async with under_load(pair, counter) as load:
+        target = cluster.other
+        await cluster.move_slot(target)
+    assert owns_slot(target)
+    assert load.codes <= {"store_unavailable"}
+    assert load.outage < SECONDS_AT_MOST
