@@ -5,20 +5,16 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from agentws.client import ConnectionFailed, Lost, Reconnected, connect
 from tests.client.conftest import Connect
 from tests.conftest import Address, Serve
 from tests.support.agents import Gate, agent_of, echo, soon
+from tests.support.certificates import certificate
 from tests.support.cutting import cutting
 from tests.support.proxy import fronted
 
@@ -139,27 +135,6 @@ async def test_what_no_header_can_hold_fails_at_once(
 
 
 # --- TLS ---
-
-
-def certificate(folder: Path) -> ssl.SSLContext:
-    """Make a certificate for 127.0.0.1 that nobody has signed; return a server's context."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file = folder / "server.pem"
-    file.write_bytes(key.private_bytes(pem, *private) + made.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
 
 
 async def test_whom_to_trust_is_the_users_to_say(serve: Serve, tmp_path: Path) -> None:

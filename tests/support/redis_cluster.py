@@ -2,8 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,16 @@ class RedisCluster:
     async def in_step(self) -> None:
         """Wait until every node is up, and has what its primary has."""
         await eventually(lambda: all(map(is_in_step, self.nodes)))
+
+    async def recover(self) -> None:
+        """Start what has been stopped, and forget everything."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        await self.in_step()
+        for node in self.nodes:
+            if is_primary(node):
+                node.empty()
 
     async def fail_over(self) -> None:
         """Have the owner change places with its replica, and wait until they have."""
@@ -149,10 +159,10 @@ def cluster_nodes() -> Iterator[list[RedisServer]]:
         yield nodes
 
 
-@asynccontextmanager
-async def running_cluster() -> AsyncIterator[RedisCluster]:
+@contextmanager
+def running_cluster() -> Iterator[RedisCluster]:
     """Run a cluster whose nodes are in step."""
-    with cluster_nodes() as nodes:
+    with cluster_nodes() as nodes, asyncio.Runner() as runner:
         cluster = RedisCluster(nodes)
-        await cluster.join()
+        runner.run(cluster.join())
         yield cluster

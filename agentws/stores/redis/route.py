@@ -200,10 +200,10 @@ class Route:
         if view is None:
             _logger.info("Redis is a single server")
             return
-        root = self._keys.root.decode()
+        count = len(view.nodes)
         _logger.info(
-            "Redis is a cluster of %d nodes: %s owns the slot of %s",
-            *(len(view.nodes), view.owner, root),
+            "Redis is a cluster of %d %s: %s owns the slot of %s",
+            *(count, "node" if count == 1 else "nodes", view.owner, self._keys.root.decode()),
         )
 
     def _pool_to(self, address: Address) -> ConnectionPool:

@@ -1,23 +1,40 @@
 """A Redis that is a cluster: the owner of our slot is found and followed (§10)."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
-from tests.conftest import LogLines, Serve
+from tests.conftest import Address, LogLines, Serve
+from tests.support.certificates import certificate
 from tests.support.load import Counter, under_load
-from tests.support.redis_cluster import RedisCluster, eventually, owns_slot, running_cluster
-from tests.support.redis_server import RedisServer
+from tests.support.proxy import fronted
+from tests.support.redis_cluster import (
+    RedisCluster,
+    eventually,
+    is_in_step,
+    owns_slot,
+    running_cluster,
+)
+from tests.support.redis_server import RedisServer, running_redis
 from tests.support.replicas import LEASE, Pair, Stage, begin, chunks
 
 SECONDS_AT_MOST = 6.0
 """How long the store may be away where the cluster takes two or three seconds to elect."""
 
 
-@pytest.fixture
-async def cluster() -> AsyncIterator[RedisCluster]:
-    async with running_cluster() as cluster:
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[RedisCluster]:
+    with running_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+async def cluster(shared_cluster: RedisCluster) -> RedisCluster:
+    """An empty cluster whose nodes are all there."""
+    await shared_cluster.recover()
+    return shared_cluster
 
 
 @pytest.fixture
@@ -103,3 +120,27 @@ async def test_a_slot_that_moves_is_followed_and_costs_no_chunk(
     assert owns_slot(target)
     assert load.codes <= {"store_unavailable"}
     assert load.outage < SECONDS_AT_MOST
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("announced", ["localhost", "127.0.0.1"])
+async def test_with_tls_a_node_is_known_by_its_name(
+    serve: Serve, stage: Stage, tmp_path: Path, log_lines: LogLines, announced: str
+) -> None:
+    """The certificate names localhost alone; nodes announce it, or where it is, as Azure's do."""
+    nowhere, tls = Address(1), certificate(tmp_path)
+    async with fronted(nowhere, ssl=tls) as door, fronted(nowhere, ssl=tls) as way:
+        announcing = ("--cluster-announce-ip", announced, "--cluster-announce-port", str(way.port))
+        with running_redis("--cluster-enabled", "yes", *announcing) as node:
+            door.target = way.target = Address(node.port)
+            node.client.cluster("ADDSLOTS", *range(REDIS_CLUSTER_HASH_SLOTS))
+            await eventually(lambda: is_in_step(node))
+            url = f"rediss://localhost:{door.port}?ssl_ca_certs={tmp_path / 'server.pem'}"
+            server = await serve(stage.agent, store={"url": url, "lease": LEASE})
+            line = (await log_lines.next("agentws.store")).getMessage()
+            assert f"cluster of 1 node: localhost:{way.port} owns the slot" in line
+            async with server.connect() as client:
+                await begin(client, stage, 1)
+            assert (door.opened, way.opened > 1) == (1, True)

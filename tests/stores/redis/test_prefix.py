@@ -69,5 +69,5 @@ async def test_every_key_and_channel_begins_with_its_prefix(
     keys = {word for word in named if ":" in word and not word.startswith('{"')}
     assert {key.split(":")[0] for key in keys} == {"{one}", "{two.B_-}"}
     assert {key.split(":")[0] for key in redis.all_keys()} == {"{one}", "{two.B_-}"}
-    channels = redis.client.pubsub_channels()
+    channels = map(str, redis.client.pubsub_channels())
     assert {channel.split(":")[0] for channel in channels} == {"{one}", "{two.B_-}"}
