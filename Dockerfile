@@ -5,7 +5,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 
 # Optional dependencies of the daemon, by the names of their extras.
-ARG EXTRAS=redis,uvloop
+ARG EXTRAS=azure,redis,uvloop
 
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -24,7 +24,7 @@ test: .venv/.dev .venv/.node ## Run all tests, those of the import rules among t
 test-newest: .venv/.pip .venv/.node ## Run the tests with the newest versions of everything, locked or not
 	$(PYTHON) -m venv --clear .venv/newest
 	.venv/newest/bin/pip install --quiet --upgrade pip
-	.venv/newest/bin/pip install --quiet --upgrade --editable '.[redis,uvloop]' --group dev
+	.venv/newest/bin/pip install --quiet --upgrade --editable '.[azure,redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
 	.venv/newest/bin/pytest $(ARGS) \
@@ -73,7 +73,7 @@ BUILD_NEEDS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))[
 constraints: .venv/.pip ## Refresh constraints.txt: the newest versions, all to be tested before a commit
 	$(PYTHON) -m venv --clear .venv/locked
 	.venv/locked/bin/pip install --quiet --upgrade pip
-	.venv/locked/bin/pip install --quiet --editable '.[redis,uvloop]' --group dev --group docs --group release \
+	.venv/locked/bin/pip install --quiet --editable '.[azure,redis,uvloop]' --group dev --group docs --group release \
 		$$($(BIN)/python -c '$(BUILD_NEEDS)')
 	{ head -n 1 constraints.txt; .venv/locked/bin/pip freeze --all --exclude-editable; } >.venv/locked.txt
 	mv .venv/locked.txt constraints.txt
@@ -94,7 +94,7 @@ clean: ## Remove the virtual environment and all that was made from the sources
 	touch $@
 
 .venv/.runtime: .venv/.pip pyproject.toml constraints.txt
-	$(PIP_INSTALL) --build-constraint constraints.txt --editable '.[redis,uvloop]'
+	$(PIP_INSTALL) --build-constraint constraints.txt --editable '.[azure,redis,uvloop]'
 	touch $@
 
 .venv/.dev: .venv/.runtime

@@ -154,6 +154,7 @@ OriginPattern = Annotated[
 ]
 IfSessionBusy = Annotated[Literal["parallel", "reject", "interrupt"], BeforeValidator(_lower)]
 OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
+StoreAuth = Annotated[Literal["password", "entra"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], BeforeValidator(_lower)]
 LogLevel = Annotated[
@@ -323,6 +324,9 @@ class StoreSettings(Section):
     lease: SomeSeconds = _option(15.0, "Seconds until a silent replica's invocations are lost.")
     prefix: StorePrefix = _option(
         "agentws", "What keys and channels begin with; replicas of one service have the same."
+    )
+    auth: StoreAuth = _option(
+        "password", "How Redis knows us: password, of the URL; or entra, by a managed identity."
     )
 
 

@@ -110,12 +110,18 @@ def _make_store(settings: Settings) -> Store:
         return MemoryStore(retention=kept.retention, max_retained=kept.max_retained)
     try:
         with needed():
+            from agentws.stores.redis.identity import Identity
             from agentws.stores.redis.store import RedisStore
     except PackageError as error:
         raise StoreError(f"store.url needs agentws[redis]: {error}") from error
+    try:
+        identity = Identity() if settings.store.auth == "entra" else None
+    except PackageError as error:
+        raise StoreError(f"store.auth = entra needs agentws[azure]: {error}") from error
     return RedisStore(
         settings.store.url,
         prefix=settings.store.prefix,
+        identity=identity,
         lease=settings.store.lease,
         retention=kept.retention,
         max_retained=kept.max_retained,

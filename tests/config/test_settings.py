@@ -65,6 +65,7 @@ class Terminal(io.StringIO):
         ("store.url", "memory://"),
         ("store.lease", 15.0),
         ("store.prefix", "agentws"),
+        ("store.auth", "password"),
         ("auth.api_keys", ()),
         ("auth.jwt_issuer", ""),
         ("auth.jwt_audience", ""),
@@ -164,6 +165,7 @@ def test_the_example_explains_every_key_in_the_words_of_the_code() -> None:
                 *("redis://cache/name", "redis://cache/1/2", "rediss://cache/-1"),
             )
         ),
+        ("store.auth", "kerberos", "be 'password' or 'entra'"),
         ("agent.session_id", "a b", "be 1 to 256 characters"),
         ("agent.session_id", "..", "be 1 to 256 characters"),
         ("agent.session_id", "x" * 257, "be 1 to 256 characters"),

@@ -29,7 +29,7 @@ class Counter:
         while payload == "count" and not self.enough.is_set():
             number += 1
             yield number, time.monotonic()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
 
 
 class Listener:

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +11,12 @@ from typing import Any
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 PRIMARIES = 3
 
 NODE_TIMEOUT = 1000
 """Milliseconds after which the others take a node for dead."""
-
-PATIENCE = 20.0
 
 SLOT = key_slot(b"{agentws}:")
 """The slot of all keys of a service whose prefix is the default."""
@@ -137,13 +136,6 @@ def is_in_step(node: RedisServer) -> bool:
     in_step = replication["role"] == "master" or replication["master_link_status"] == "up"
     no_failure = not any("fail" in its["flags"] for its in known(node))
     return in_step and state["cluster_state"] == "ok" and no_failure
-
-
-async def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait until something holds of which no event tells."""
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @contextmanager

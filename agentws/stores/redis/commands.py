@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -122,6 +123,15 @@ class Commands:
     async def load_scripts(self) -> None:
         """Make all scripts known to Redis. Raises as `exchange`."""
         await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))
+
+    async def eviction_policy(self) -> str:
+        """Return what Redis does when it is full, "" where it does not tell. Raises as `exchange`."""
+        try:
+            (info,) = await self.exchange((b"INFO", b"memory"))
+        except ResponseError:
+            return ""
+        found = re.search(rb"maxmemory_policy:(\S+)", info)
+        return found[1].decode() if found else ""
 
     def mark_up(self) -> None:
         """From now on, take commands."""

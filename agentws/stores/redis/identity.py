@@ -11,13 +11,18 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from redis.credentials import CredentialProvider
 
 from agentws.config.requirements import needed
 from agentws.stores.redis.failures import NoToken
+
+if TYPE_CHECKING:
+    pass
 
 _logger: Final = logging.getLogger("agentws.store")
 
@@ -30,8 +35,8 @@ FETCH_PATIENCE: Final = 5
 """Seconds that the platform may take to connect, and to answer."""
 
 SHORTEST_PAUSE: Final = 0.5
-LONGEST_RETRY_PAUSE: Final = 15.0
-"""Seconds between two requests for a token."""
+RETRY_PAUSE: Final = 1.0
+"""Seconds between two requests for a token, at least; and after one that failed."""
 
 
 class Token(NamedTuple):
@@ -57,12 +62,14 @@ class Identity(CredentialProvider):
         # Both tell of each failure at length; what there is to be told, we tell once.
         for name in ("azure.identity", "azure.core.pipeline.policies.http_logging_policy"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        self._credential = ManagedIdentityCredential(
+        self._new_credential: Callable[[], ManagedIdentityCredential] = partial(
+            ManagedIdentityCredential,
             client_id=os.environ.get("AZURE_CLIENT_ID") or None,
             retry_total=0,
             connection_timeout=FETCH_PATIENCE,
             read_timeout=FETCH_PATIENCE,
         )
+        self._credential = self._new_credential()
         self._thread = ThreadPoolExecutor(1, "agentws-identity")
         self.token: Token | None = None
         """The newest one."""
@@ -87,19 +94,19 @@ class Identity(CredentialProvider):
         The platform may hand out the same token until its end is near; so it is asked again and
         again, at ever shorter intervals.
         """
-        retry_pause = SHORTEST_PAUSE
         while True:
             try:
                 self.token = await self._fetch()
             except Exception as error:  # of the platform, the network, or what the token is like
                 self._complain(error)
-                await asyncio.sleep(retry_pause)
-                retry_pause = min(2 * retry_pause, LONGEST_RETRY_PAUSE)
+                self._credential.close()
+                self._credential = self._new_credential()  # the old one fails for 5 s, unasked
+                pause = RETRY_PAUSE
             else:
+                self._trouble = ""
                 self._arrived.set()
-                self._trouble, retry_pause = "", SHORTEST_PAUSE
-                left = self.token.expires_at - time.time()
-                await asyncio.sleep(max(left / 2, SHORTEST_PAUSE))
+                pause = max((self.token.expires_at - time.time()) / 2, SHORTEST_PAUSE)
+            await asyncio.sleep(pause)
 
     def close(self) -> None:
         """Fetch no more, after `keep` has ended."""
@@ -120,7 +127,7 @@ class Identity(CredentialProvider):
     def _complain(self, error: Exception) -> None:
         text = " ".join(str(error).split()) or type(error).__name__
         if not self._trouble:
-            _logger.warning("The store waits for a token of the managed identity: %s", text)
+            _logger.warning("The managed identity gives no token for Redis: %s", text)
         self._trouble = f"No token from the managed identity: {text}"
 
 

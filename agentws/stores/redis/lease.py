@@ -38,6 +38,7 @@ class Lease:
         """What the key holds: how often this replica began anew, and when, by Redis's clock."""
         self._sessions = 0
         self._must_begin = True
+        self._is_first_try = True
         self._commands = commands
         self._timings = timings
         self._pause = min(timings.lease / 4, NEWS_PATIENCE)
@@ -55,6 +56,7 @@ class Lease:
 
         Raises `StoreError` when Redis refuses us, and what redis-py raises when it is away.
         """
+        is_first_try, self._is_first_try = self._is_first_try, False
         try:
             await self._commands.find()
             await self._commands.load_scripts()
@@ -64,7 +66,8 @@ class Lease:
             if will_pass(error) or self._may_be_accepted_later(error):
                 raise
             raise StoreError(f"store.url: Redis refuses us: {describe(error)}") from error
-        self._up_since = time.monotonic() - (await self._uptime() if self._sessions == 1 else 0.0)
+        # Where Redis was away before, it may be another one that took over, up for long.
+        self._up_since = time.monotonic() - (await self._uptime() if is_first_try else 0.0)
         self._must_begin = False
         self._commands.mark_up()
 

@@ -72,8 +72,11 @@ class Route:
         self._url = url
         self._identity = identity
         self._keys = keys
-        self._pool = self._pool_of(url)
         parts = urlsplit(url)
+        named = parse_qs(parts.query).keys() & {"username", "password"}
+        if identity and ("@" in parts.netloc or named):
+            raise ValueError("it should have no user and password where store.auth is entra")
+        self._pool = self._pool_of(url)
         self._is_tls = parts.scheme == "rediss"
         self._seed = self.address = Address(parts.hostname or "", parts.port or 6379)
         self._failed: Address | None = None

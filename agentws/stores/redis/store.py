@@ -111,6 +111,7 @@ class RedisStore:
         self._retained: deque[_Retained] = deque()  # in the order of their end
         self._expiry_put_off_at = time.monotonic()
         self._upkeep: list[Upkeep] = []
+        self._warned_of = ""  # a policy
 
     @property
     def replica(self) -> str:
@@ -131,6 +132,7 @@ class RedisStore:
         try:
             await self._lease.take()
             await self._subscriptions.open()
+            await self._warn_of_eviction()
         except FAILURES as error:
             self._commands.fail(error)
             if not isinstance(error, NoToken):  # which is told already
@@ -304,9 +306,21 @@ class RedisStore:
 
     async def _make_up(self) -> None:
         await self._subscriptions.open()
+        await self._warn_of_eviction()
         for writer in self._writers.values():
             writer.remote_followers.excuse_silence()
             writer.verify()
+
+    async def _warn_of_eviction(self) -> None:
+        """Say once that Redis would forget what runs when it is full, instead of refusing more."""
+        policy = await self._commands.eviction_policy()
+        if policy not in ("", "noeviction", self._warned_of):
+            self._warned_of = policy
+            _logger.warning(
+                "Redis evicts what it holds when it is full, running invocations among it: its "
+                "maxmemory-policy is %s, and should be noeviction",
+                policy,
+            )
 
     async def _hear_ourselves(self) -> bool:
         """Tell whether what is said to us arrives."""

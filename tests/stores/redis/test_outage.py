@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.conftest import PATIENCE, Client, Frame, Serve
+from tests.conftest import PATIENCE, Client, Frame, LogLines, Serve
 from tests.support.agents import agent_of, echo
 from tests.support.redis_server import RedisServer
 from tests.support.replicas import (
@@ -173,3 +173,15 @@ async def test_a_redis_that_is_full_takes_nothing_new_and_forgets_nothing_old(
     assert await chunks(other, 4) == [1, 2, 3, 4]
     stage.say("i", Stage.END)
     assert (await other.receive())["type"] == "stream_end"
+
+
+async def test_a_redis_that_would_evict_is_warned_of_once(
+    own_redis: RedisServer, serve: Serve, log_lines: LogLines
+) -> None:
+    own_redis.client.config_set("maxmemory-policy", "volatile-lru")
+    server = await serve(agent_of(echo), store={"url": own_redis.url, "lease": LEASE})
+    own_redis.client.client_kill_filter(_type="normal", skipme=True)
+    async with server.connect() as client:
+        assert (await client.ask(action="invoke", payload=1))["payload"] == 1
+    warnings = [line.getMessage() for line in log_lines.records if line.levelname == "WARNING"]
+    assert len([line for line in warnings if "maxmemory-policy is volatile-lru" in line]) == 1
