@@ -13,8 +13,16 @@ that there is news, `reader` reads it and `remote_log` hands it to whoever follo
   which Redis holds less than it should is refused until then.
 - **A record names the session in which its writer verified it.** A running record of a session that
   is over, some time after the next one began, is one that its replica does not run: `lost`.
-- **A reply that says "not me, not now" is an outage** (`connection.will_pass`), and its connection
+- **A reply that says "not me, not now" is an outage** (`failures.will_pass`), and its connection
   is left: after a fail-over, the old primary keeps it open and refuses for ever.
+- **`MOVED` is an outage, too**, of some milliseconds: leases may have run out while the slot moved,
+  so a new session begins at its new owner (`route`), in which nobody is judged before his time.
+- **`ASK` is not followed.** Where half of a slot has moved, a script on either side would miss keys
+  that are on the other, and take a lease that has not arrived yet for one that ran out.
+- **Pub/sub is the classic one, at the owner of the slot.** There everything is published, so it is
+  heard whether a cluster broadcasts or routes channels like keys; sharded channels need Redis 7.
+- **A token is renewed in band** on connections that take commands. One that subscribes takes none
+  on RESP 2: it is replaced, and the old one is heard until the new one listens.
 - **Pub/sub only hints.** It delivers at most once, so requests are repeated until their effect
   shows, and remote logs look once a second without any news. Data travels in the stream only.
 - **Progress is a field of the record, and no news.** It is written with chunks or by itself, at
