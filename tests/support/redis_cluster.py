@@ -87,8 +87,11 @@ class RedisCluster:
         new.client.cluster("FAILOVER")
         await eventually(lambda: owns_slot(new) and not is_primary(old))
 
-    async def move_slot(self, target: RedisServer) -> None:
-        """Move our slot and its keys to another primary, step by step, as administrators do."""
+    async def move_slot(self, target: RedisServer, pause: float = 0.0) -> None:
+        """Move our slot and its keys to another primary, step by step, as administrators do.
+
+        After the first step there is a pause of so many seconds.
+        """
         source = self.owner
         old, new = itself(source)["node_id"], itself(target)["node_id"]
         target.client.cluster("SETSLOT", SLOT, "IMPORTING", old)
@@ -96,7 +99,8 @@ class RedisCluster:
         keys: Any
         while keys := source.client.cluster("GETKEYSINSLOT", SLOT, 3):
             source.client.migrate("127.0.0.1", target.port, keys, 0, 5000)
-            await asyncio.sleep(0.01)  # for who would look at what is there by halves
+            await asyncio.sleep(pause)  # in which half is here and half is there
+            pause = 0.0
         for node in (target, source):
             node.client.cluster("SETSLOT", SLOT, "NODE", new)
 

@@ -111,15 +111,16 @@ async def test_an_owner_that_hangs_is_replaced_and_costs_no_chunk(
     assert load.outage < SECONDS_AT_MOST
 
 
+@pytest.mark.parametrize("pause", [0.0, 2 * LEASE], ids=["at once", "over leases"])
 async def test_a_slot_that_moves_is_followed_and_costs_no_chunk(
-    cluster: RedisCluster, pair: Pair, counter: Counter
+    cluster: RedisCluster, pair: Pair, counter: Counter, pause: float
 ) -> None:
     async with under_load(pair, counter) as load:
         target = cluster.other
-        await cluster.move_slot(target)
+        await cluster.move_slot(target, pause)
     assert owns_slot(target)
     assert load.codes <= {"store_unavailable"}
-    assert load.outage < SECONDS_AT_MOST
+    assert load.outage < pause + 2
 
 
 # --- TLS --------------------------------------------------------------------------------------
