@@ -10,7 +10,7 @@ from agentws import Agent, InvocationContext
 from tests.conftest import Client, Frame, Running
 from tests.support.replicas import SOON, Pair, becomes
 
-STREAMS = 10
+STREAMS = 6
 
 
 class Counter:

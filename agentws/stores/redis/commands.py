@@ -125,7 +125,10 @@ class Commands:
         await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))
 
     async def eviction_policy(self) -> str:
-        """Return what Redis does when it is full, "" where it does not tell. Raises as `exchange`."""
+        """Return what Redis does when it is full, "" where it keeps that secret.
+
+        Raises as `exchange`.
+        """
         try:
             (info,) = await self.exchange((b"INFO", b"memory"))
         except ResponseError:

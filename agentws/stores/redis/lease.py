@@ -58,7 +58,8 @@ class Lease:
         """
         is_first_try, self._is_first_try = self._is_first_try, False
         try:
-            await self._commands.find()
+            if not self._commands.up:
+                await self._commands.find()
             await self._commands.load_scripts()
             await self._begin_session()
             await self._undo_doubtful()
