@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+
 from agentws.agent.class_style import InvocationWebSocketHandler
 from agentws.agent.context import InvocationContext
 from agentws.agent.handlers import Agent
@@ -25,8 +27,28 @@ def is_loading() -> bool:
     return _loading.get()
 
 
+class ImportFailure(Struct, frozen=True):
+    """Why an agent cannot be served: what, and in which line of which file, where that is known."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+
+
 class LoadError(Exception):
     """The handler cannot be loaded; the text is one sentence that says why."""
+
+    def __init__(self, target: str, failure: ImportFailure | str) -> None:
+        if isinstance(failure, str):
+            failure = ImportFailure(failure)
+        place = f"{failure.file}, line {failure.line}: " if failure.line is not None else ""
+        super().__init__(f"handler.target {target!r}: {place}{failure.message}")
+        self.failure = failure
+        """The same in its parts."""
+
+
+class TargetError(LoadError):
+    """The target names no module that there is."""
 
 
 async def _echo(payload: Any, _context: InvocationContext) -> Any:
@@ -49,9 +71,8 @@ def load(target: str | None) -> Served:
         return agent_of(_echo)
     place, _, attribute = target.rpartition(":")
     if not place or not attribute:
-        raise LoadError(
-            "handler.target must look like package.module:attribute or path/to/module.py:attribute,"
-            f" not {target!r}"
+        raise TargetError(
+            target, "must look like package.module:attribute or path/to/module.py:attribute"
         )
     is_path = os.sep in place or place.endswith(".py")
     found: object = _import_file(place, target) if is_path else _import(place, target)
@@ -59,10 +80,10 @@ def load(target: str | None) -> Served:
         for name in attribute.split("."):
             found = getattr(found, name)
     except AttributeError as error:
-        problem = f"{place} has no {attribute!r}"
-        raise LoadError(f"handler.target {target!r}: {problem}") from error
+        file = getattr(found, "__file__", None)
+        raise LoadError(target, ImportFailure(f"{place} has no {attribute!r}", file)) from error
     except Exception as error:
-        raise LoadError(f"handler.target {target!r}: {_where_and_what(error)}") from error
+        raise LoadError(target, _where_and_what(error)) from error
     return _as_agent(found, target)
 
 
@@ -70,15 +91,16 @@ def _import_file(place: str, target: str) -> object:
     """Import a module by its path, under the name that others in its folder know it by."""
     path = Path(os.path.abspath(place))  # a link's own name counts, wherever it leads
     if not path.is_file():
-        raise LoadError(f"handler.target {target!r}: there is no file {path}")
+        raise TargetError(target, f"there is no file {path}")
     if path.suffix != ".py" or "." in path.stem:
-        raise LoadError(f"handler.target {target!r}: {path.name} should be named like module.py")
+        raise TargetError(target, f"{path.name} should be named like module.py")
     module = _import(path.stem, target, str(path.parent))
     file = getattr(module, "__file__", None)
     if file is None or not path.samefile(file):
-        raise LoadError(
-            f"handler.target {target!r}: the name {path.stem!r} belongs to another module"
-            f" ({file or 'built-in'}); rename the file"
+        raise TargetError(
+            target,
+            f"the name {path.stem!r} belongs to another module ({file or 'built-in'}); "
+            "rename the file",
         )
     return module
 
@@ -95,9 +117,8 @@ def _import(module_name: str, target: str, folder: str | None = None) -> object:
     except BaseException as error:  # whatever a module does, its import has failed
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module_name):
             problem = f"there is no module {error.name!r} in {folder} or among the packages"
-        else:
-            problem = _where_and_what(error)
-        raise LoadError(f"handler.target {target!r}: {problem}") from error
+            raise TargetError(target, problem) from error
+        raise LoadError(target, _where_and_what(error)) from error
     finally:
         _loading.reset(token)
 
@@ -107,8 +128,8 @@ def _is_part(missing: str | None, module_name: str) -> bool:
     return missing is not None and f"{module_name}.".startswith(f"{missing}.")
 
 
-def _where_and_what(error: BaseException) -> str:
-    """Name the file, the line and the exception of an import that failed."""
+def _where_and_what(error: BaseException) -> ImportFailure:
+    """Return the file, the line and the exception of an import that failed."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -119,7 +140,7 @@ def _where_and_what(error: BaseException) -> str:
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("?", None)
     if isinstance(error, SyntaxError) and error.filename is not None:
         file, line = error.filename, error.lineno
-    return f"{file}, line {line}: {_one_line(error)}"
+    return ImportFailure(_one_line(error), file, line)
 
 
 def _as_agent(found: object, target: str) -> Served:
@@ -133,13 +154,11 @@ def _as_agent(found: object, target: str) -> Served:
     except KeyboardInterrupt:  # somebody's signal
         raise
     except BaseException as error:
-        raise LoadError(
-            f"handler.target {target!r}: {_place_of(found)}{_one_line(error)}"
-        ) from error
+        raise LoadError(target, f"{_place_of(found)}{_one_line(error)}") from error
     kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
     raise LoadError(
-        f"handler.target {target!r} must be an Agent, an InvocationWebSocketHandler "
-        f"or an async function, not {kind}"
+        target,
+        f"must be an Agent, an InvocationWebSocketHandler or an async function, not {kind}",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from agentws.auth.origins import Origins
+from agentws.auth.origins import Hosts, Origins
 from agentws.auth.tokens import BadToken, SigningKeys, TokenVerifier
 from agentws.config.settings import AuthSettings
 from agentws.invocations.caller import Identity
@@ -27,11 +27,17 @@ class AccessControl:
         settings: AuthSettings,
         *,
         origins: Origins,
+        hosts: Hosts | None,
         probes: Collection[str],
+        pages: Collection[str],
         sockets: Collection[str],
     ) -> None:
-        """Guard every route but `probes`; the paths in `sockets` are those of handshakes."""
+        """Guard every route but `probes`; the paths in `sockets` are those of handshakes.
+
+        Whoever asks for `pages` needs no credentials. Where `hosts` is None, any name will do.
+        """
         self._origins = origins
+        self._hosts = hosts
         self._keys = [_digest(key) for key in settings.api_keys]
         self._signing_keys = SigningKeys(settings.jwks_url) if settings.jwks_url else None
         self._tokens = (
@@ -45,6 +51,7 @@ class AccessControl:
         )
         self._query_parameter = settings.query_parameter
         self._probes = probes
+        self._pages = pages
         self._sockets = sockets
 
     def open(self) -> None:
@@ -60,9 +67,11 @@ class AccessControl:
     async def admit(self, request: web.Request) -> None:
         """Let a request in, and note what its caller proved to be.
 
-        Raises `InvocationError`: `upgrade_required`, `forbidden`, `unauthorized`, in this order. A
-        route that is not there is left to be answered so.
+        Raises `InvocationError`: `forbidden` for a name that is not ours, `upgrade_required`,
+        `forbidden`, `unauthorized`, in this order. A route that is not there is left to be answered
+        so.
         """
+        self._check_host(request)
         path = plain_path(request)
         if leads_nowhere(request) or path in self._probes:
             return
@@ -72,8 +81,20 @@ class AccessControl:
         self._check_origin(request)
         if request.method == hdrs.METH_OPTIONS:  # a preflight, which carries no credentials
             return
-        if self._keys or self._tokens:
+        if (self._keys or self._tokens) and path not in self._pages:
             request[IDENTITY] = await self._identify(request, opens_socket)
+
+    def _check_host(self, request: web.Request) -> None:
+        if self._hosts is None:
+            return
+        for host in request.headers.getall(hdrs.HOST, ()):
+            if not self._hosts.admit(host):
+                raise InvocationError(
+                    "forbidden",
+                    "The Host is neither this machine's nor in auth.allowed_origins or "
+                    "http.cors_origins",
+                    421,
+                )
 
     def _check_origin(self, request: web.Request) -> None:
         host = request.headers.get(hdrs.HOST, "")

@@ -11,12 +11,22 @@ from urllib.parse import urlsplit
 _DEFAULT_PORTS: Final = {80, 443}
 
 
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+"""What this machine calls itself."""
+
+_OF_THIS_MACHINE: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
+
+
 class Origins:
     """The origins that are let in, besides that of the server itself."""
 
-    def __init__(self, allowed: Iterable[str]) -> None:
-        """Allow origins such as `https://app.example`, `https://*.app.example`, or `*` for all."""
-        self._allowed = [re.compile(_pattern(origin)) for origin in allowed]
+    def __init__(self, allowed: Iterable[str], *, this_machine: bool = False) -> None:
+        """Allow origins such as `https://app.example`, `https://*.app.example`, or `*` for all.
+
+        `this_machine` allows those of all its ports, by any of `LOOPBACK_NAMES`.
+        """
+        patterns = [*map(_pattern, allowed), *([_OF_THIS_MACHINE] if this_machine else [])]
+        self._allowed = [re.compile(pattern) for pattern in patterns]
 
     @property
     def some_are_allowed(self) -> bool:
@@ -31,7 +41,31 @@ class Origins:
         wanted = _authority(origin)
         if wanted is not None and wanted == _authority(f"//{host}"):
             return True
+        return self.allow(origin)
+
+    def allow(self, origin: str) -> bool:
+        """Tell whether an origin is among those that are allowed."""
         return any(pattern.fullmatch(origin.lower()) for pattern in self._allowed)
+
+
+class Hosts:
+    """The names by which the server may be called, where it listens on loopback alone.
+
+    The name of a page from elsewhere may be made to lead here (DNS rebinding), and the page is of
+    the same origin then.
+    """
+
+    def __init__(self, own: Iterable[str], origins: Origins) -> None:
+        """Take the names in `own`, at any port, and those of allowed origins."""
+        self._own = {name.lower() for name in own}
+        self._origins = origins
+
+    def admit(self, host: str) -> bool:
+        """Tell whether the server may be called by what the `Host` header says."""
+        authority = _authority(f"//{host}")
+        if authority is not None and authority[0] in self._own:
+            return True
+        return any(self._origins.allow(f"{scheme}://{host}") for scheme in ("https", "http"))
 
 
 def _pattern(origin: str) -> str:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, cast, get_origin
@@ -30,6 +31,16 @@ def without_credentials(url: str) -> str:
     # Up to the last "@", because a password may hold a "/" or "@" that nobody escaped.
     bare = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.I | re.S)
     return re.sub(r"\?.+", "?***", bare, flags=re.S)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reached from this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _lower(value: object) -> object:
@@ -351,6 +362,11 @@ class AuthSettings(Section):
         "Origins whose pages may call, besides the same one, on any transport, and read answers.",
     )
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody has to prove who they are."""
+        return bool(self.api_keys or self.jwks_url)
+
 
 class TelemetrySettings(Section):
     """Where traces and metrics go."""
@@ -372,9 +388,9 @@ class TelemetrySettings(Section):
 
 
 class ConsoleSettings(Section):
-    """The page at /console."""
+    """The page at /console/."""
 
-    enabled: bool = _option(False, "Whether to serve the console page.", has_effect=False)
+    enabled: bool = _option(False, "Whether to serve the console at /console/.")
 
 
 class Settings(BaseSettings):
@@ -414,6 +430,15 @@ class Settings(BaseSettings):
         missing = [f"auth.{part}" for part in parts if not getattr(self.auth, part)]
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} should be set, as JWT needs all three")
+        return self
+
+    @model_validator(mode="after")
+    def _console_can_be_entered(self) -> Self:
+        if self.console.enabled and self.auth.is_on and not self.auth.query_parameter:
+            raise ValueError(
+                "auth.query_parameter should be set, as with console.enabled the page's key or "
+                "token can be sent on a handshake in no other way"
+            )
         return self
 
 

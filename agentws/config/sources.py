@@ -25,6 +25,7 @@ from agentws.config.settings import (
     SECTIONS,
     Option,
     Settings,
+    is_loopback,
 )
 
 
@@ -93,7 +94,12 @@ def load(
         problems.setdefault(sentence, sentence)
     if settings is None or problems:
         raise ConfigError("\n".join(problems.values())) from None
-    warnings = (*_unread(environ), *_idle(settings, origins), *otel_variables.warnings(environ))
+    warnings = (
+        *_unread(environ),
+        *_idle(settings, origins),
+        *_exposed(settings),
+        *otel_variables.warnings(environ),
+    )
     return Loaded(settings, origins, warnings, file)
 
 
@@ -174,6 +180,16 @@ def _idle(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
         is_chosen = value != option.default and not origins[key].startswith("platform")
         if not option.has_effect and is_chosen:
             yield f"{origins[key]}: {key} has no effect yet"
+
+
+def _exposed(settings: Settings) -> Iterator[str]:
+    """Yield a sentence where the console is shown to whoever reaches the port."""
+    host = settings.server.host
+    if settings.console.enabled and not settings.auth.is_on and not is_loopback(host):
+        yield (
+            f"console.enabled is true and server.host is {host or '*'}: whoever reaches the port "
+            "has the console, unless auth.api_keys or auth.jwt_issuer is set"
+        )
 
 
 def _platform(environ: Mapping[str, str]) -> dict[str, object]:

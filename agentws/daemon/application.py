@@ -36,7 +36,11 @@ def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRo
     app.on_response_prepare.extend((add_headers, parts.health.part, begun_answers.begin))
     if parts.class_http is not None:
         app.on_response_prepare.append(parts.class_http.keep_alive)
-    routes = serve_routes(app, _routes(parts))
+    console = parts.console
+    if console is not None:
+        app.on_startup.append(console.attend)
+        app.on_cleanup.append(console.leave)
+    routes = serve_routes(app, _routes(parts), console.page_routes if console else ())
     if parts.origins.some_are_allowed:
         allow_origins(app, parts.origins)
     return app, routes
@@ -63,6 +67,8 @@ def _routes(parts: Parts) -> list[web.RouteDef]:
     # An agent that has no handler for the raw socket speaks frames on its path, too (§1).
     if raw := parts.raw or (parts.framed if parts.agent.invoke is not None else None):
         routes.append(web.get(RAW_PATH, raw.serve))
+    if parts.console is not None:
+        routes += parts.console.routes
     return routes
 
 

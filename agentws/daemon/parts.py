@@ -8,13 +8,16 @@ from agentws.agent.handlers import Agent
 from agentws.agent.loading import Served
 from agentws.agent.readiness import Readiness
 from agentws.auth.access import AccessControl
-from agentws.auth.origins import Origins
+from agentws.auth.origins import LOOPBACK_NAMES, Hosts, Origins
 from agentws.config.requirements import PackageError, needed
-from agentws.config.settings import Settings
+from agentws.config.settings import Settings, is_loopback
+from agentws.console.routes import Console
+from agentws.console.state import Development, State
 from agentws.invocations.table import InvocationTable
 from agentws.stores.memory import MemoryStore
 from agentws.stores.store import Store, StoreError
 from agentws.telemetry.operations import ObservingTelemetry, Telemetry
+from agentws.telemetry.tally import Tally
 from agentws.transports.http.class_http import ClassHttp
 from agentws.transports.http.http_api import HttpApi
 from agentws.transports.http.probes import PROBES, Health
@@ -31,7 +34,9 @@ RAW_PATH = "/invocations_ws"
 class Parts:
     """Everything that serves one agent; to be made inside the event loop that it will run in."""
 
-    def __init__(self, settings: Settings, served: Served) -> None:
+    def __init__(
+        self, settings: Settings, served: Served, development: Development | None = None
+    ) -> None:
         """Raise `TelemetryError` and `StoreError` for settings that cannot be."""
         self.settings = settings
         self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
@@ -53,12 +58,21 @@ class Parts:
             logs_ends=settings.server.invocation_log,
             draining=draining,
         )
-        self.origins = Origins((*settings.auth.allowed_origins, *settings.http.cors_origins))
-        self.access = AccessControl(
-            settings.auth, origins=self.origins, probes=PROBES, sockets={FRAMED_PATH, RAW_PATH}
-        )
         self.registry = ConnectionRegistry(
             settings.websocket.max_connections, _connection_options(settings, telemetry)
+        )
+        self.console = self._make_console(development) if settings.console.enabled else None
+        self.origins = Origins(
+            (*settings.auth.allowed_origins, *settings.http.cors_origins),
+            this_machine=development is not None,
+        )
+        self.access = AccessControl(
+            settings.auth,
+            origins=self.origins,
+            hosts=_hosts(settings, self.origins),
+            probes=PROBES,
+            pages=self.console.open_paths if self.console else (),
+            sockets={FRAMED_PATH, RAW_PATH},
         )
         acceptor = Acceptor(
             self.registry, settings.websocket, settings.agent.session_id, agent.subprotocols
@@ -73,6 +87,27 @@ class Parts:
             else _class_http(served, telemetry, settings, draining)
         )
         self.api = self.class_http or HttpApi(self.table, settings, agent)
+
+    def _make_console(self, development: Development | None) -> Console:
+        tally = Tally()
+        self.telemetry.metrics.keep(tally)
+        state = State(
+            table=self.table,
+            store=self.store,
+            sockets=self.registry,
+            tally=tally,
+            draining=self.draining,
+            development=development,
+        )
+        return Console(self.settings, state, is_development=development is not None)
+
+
+def _hosts(settings: Settings, origins: Origins) -> Hosts | None:
+    """Return the names that a daemon may be called by, where a page could make up others for it."""
+    host = settings.server.host
+    if not (settings.console.enabled and is_loopback(host)):
+        return None
+    return Hosts((*LOOPBACK_NAMES, host), origins)
 
 
 def _agent_around(served: InvocationWebSocketHandler) -> Agent:
@@ -131,7 +166,10 @@ def _make_store(settings: Settings) -> Store:
 
 
 def _make_telemetry(settings: Settings) -> Telemetry:
-    """Return what the settings ask for, else what the agent's module has set up, else silence."""
+    """Return what the settings ask for, else what the agent's module has set up, else silence.
+
+    With the console, there is no silence: it shows what is measured.
+    """
     if settings.telemetry.connection_string or settings.telemetry.otlp_endpoint:
         with needed():
             from agentws.telemetry.exporting import start
@@ -140,7 +178,8 @@ def _make_telemetry(settings: Settings) -> Telemetry:
         with needed():
             from agentws.telemetry.measuring import Measuring
         return Measuring(settings.agent)
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    is_set_up = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if not (is_set_up or settings.console.enabled):
         return Telemetry()
     tracer, meter = trace.get_tracer("agentws"), metrics.get_meter("agentws")
     return ObservingTelemetry(tracer, meter, settings.agent)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agentws.agent.loading import Served
 from agentws.config.settings import Settings, without_credentials
+from agentws.console.state import Development
 from agentws.daemon.application import LAST_REQUESTS, make_application, make_runner
 from agentws.daemon.listening import bind
 from agentws.daemon.parts import Parts
@@ -43,13 +44,14 @@ class Server:
         settings: Settings,
         served: Served,
         origin: Mapping[str, object] = MappingProxyType({}),
+        development: Development | None = None,
     ) -> None:
         """Put the parts together; `origin` is what the log should tell of where settings came from.
 
         Raises `TelemetryError` and `StoreError` for settings that cannot be.
         """
         self._origin = origin
-        self._parts = Parts(settings, served)
+        self._parts = Parts(settings, served, development)
         app, self._routes = make_application(self._parts)
         self._runner = make_runner(self._parts, app)
 

@@ -16,6 +16,17 @@ class LiveInvocations(dict[str, Invocation]):
         super().__init__()
         self._owners: Counter[str | None] | None = Counter() if count_owners else None
         self._emptied: asyncio.Future[None] | None = None
+        self._chunks_of_ended = 0
+
+    @property
+    def asking(self) -> int:
+        """How many wait for somebody's answer."""
+        return sum(bool(invocation.log.record.awaiting) for invocation in self.values())
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks have been written, by those that have ended, too."""
+        return self._chunks_of_ended + sum(invocation.log.last for invocation in self.values())
 
     def held_by(self, context: InvocationContext) -> Invocation | None:
         """Return the one whose handler was called with a context; see `Conversations`."""
@@ -32,6 +43,7 @@ class LiveInvocations(dict[str, Invocation]):
     def forget(self, invocation: Invocation) -> None:
         """Count one no longer among those that run."""
         del self[invocation.log.record.invocation_id]
+        self._chunks_of_ended += invocation.log.last
         invocation.caller.running -= 1
         if self._owners is not None:
             self._forget_owner(self._owners, invocation.log.record.owner)

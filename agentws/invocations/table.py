@@ -97,6 +97,16 @@ class InvocationTable:
         return len(self._live)
 
     @property
+    def asking(self) -> int:
+        """How many of them wait for somebody's answer."""
+        return self._live.asking
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks have been written since the start."""
+        return self._live.chunks
+
+    @property
     def ends(self) -> Ends:
         """What has become of those that ran when the drain began."""
         return self._drain.ends

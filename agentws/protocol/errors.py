@@ -40,6 +40,7 @@ STATUS: Final[Mapping[str, int]] = {
     "replay_gap": 410,
     "internal_error": 500,
     "not_implemented": 501,
+    "import_failed": 503,
     "shutting_down": 503,
     "store_unavailable": 503,
     "too_many_connections": 503,

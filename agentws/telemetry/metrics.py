@@ -7,6 +7,7 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
 
 from agentws.protocol.errors import STATUS
+from agentws.telemetry.tally import SILENT, Tally
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 """Bounds of the buckets: agents take from milliseconds to minutes."""
@@ -55,6 +56,7 @@ class Metrics:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
+        self._tally = SILENT
         self._error_codes = _Codes(STATUS)
         self._close_codes = _Codes(range(1000, 1016))
         self._duration = meter.create_histogram(
@@ -85,6 +87,10 @@ class Metrics:
             "How late the event loop came to what was due",
             explicit_bucket_boundaries_advisory=_LOOP_SECONDS,
         )
+
+    def keep(self, tally: Tally) -> None:
+        """Have a tally kept, too, of what is told from now on."""
+        self._tally = tally
 
     def watch_invocations(self, running: Callable[[], int]) -> None:
         """Tell how many invocations run, whenever that is asked for."""
@@ -118,14 +124,18 @@ class Metrics:
         """Note how long an invocation ran, and how it failed if it did."""
         code = error_code and self._error_codes.label(error_code)
         self._duration.record(seconds, {_ERROR: code} if code else None)
+        self._tally.invocation_ended(seconds, error_code)
 
     def first_chunk(self, seconds: float) -> None:
         """Note how long an invocation took to its first chunk."""
         self._first_chunk.record(seconds)
+        self._tally.first_chunk(seconds)
 
     def error(self, code: str) -> None:
         """Count an error, by its code (§7)."""
-        self._errors.add(1, {_ERROR: self._error_codes.label(code)})
+        label = self._error_codes.label(code)
+        self._errors.add(1, {_ERROR: label})
+        self._tally.error(str(label))
 
     def socket_ended(self, seconds: float, close_code: int, error_code: str | None) -> None:
         """Note the end of a socket (§8)."""

@@ -33,12 +33,14 @@ class Elsewhere(web.PlainResource):
         raise web.HTTPNotFound
 
 
-def serve_routes(app: web.Application, routes: Sequence[web.RouteDef]) -> list[web.AbstractRoute]:
+def serve_routes(
+    app: web.Application, routes: Sequence[web.RouteDef], exact: Sequence[web.RouteDef] = ()
+) -> list[web.AbstractRoute]:
     """Let an application answer routes, and whatever is none of them; return those named.
 
-    With a trailing slash a route is the same one (§1).
+    With a trailing slash a route is the same one (§1), unless it is among those that are `exact`.
     """
-    named = app.add_routes([_taking(route, route.path) for route in routes])
+    named = app.add_routes([_taking(route, route.path) for route in (*routes, *exact)])
     app.add_routes([_taking(route, route.path + "/") for route in routes])
     elsewhere = Elsewhere()
     app.router.register_resource(elsewhere)

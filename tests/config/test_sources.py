@@ -312,10 +312,9 @@ def test_all_mistakes_are_told_together(file: Path) -> None:
 
 
 def test_a_setting_without_effect_is_told_where_somebody_has_chosen_it(file: Path) -> None:
-    file.write_text('[console]\nenabled = true\n[agent]\nproject_id = "p"')
+    file.write_text('[agent]\nproject_id = "p"')
     assert load(file, environ={}).warnings == (
         f"{file}: agent.project_id has no effect yet",
-        f"{file}: console.enabled has no effect yet",
     )
     assert load(environ={"FOUNDRY_PROJECT_ARM_ID": "p"}).warnings == ()
     assert load(EXAMPLE, environ={}).warnings == ()

@@ -14,7 +14,10 @@ from agentws.transports.http.probes import PROBES
 from agentws.transports.http.scraping import METRICS
 from agentws.transports.request_fields import INVOCATION_ID, REQUEST_ID, SESSION_ID
 
-_ROUTINE: Final = PROBES | {METRICS}
+CONSOLE_STATE: Final = "/console/state"
+"""What the console's page asks for every two seconds."""
+
+_ROUTINE: Final = PROBES | {METRICS, CONSOLE_STATE}
 """What is asked for every few seconds, all day long."""
 
 _OPTIONAL: Final = (("invocation_id", INVOCATION_ID), ("session_id", SESSION_ID))

@@ -28,8 +28,13 @@ class ConnectionRegistry:
         self._max_connections = max_connections
         self._places_taken = 0
         self._open: set[OpenSocket] = set()
-        options.metrics.watch_sockets(lambda: len(self._open))
+        options.metrics.watch_sockets(lambda: self.count)
         self._draining = False
+
+    @property
+    def count(self) -> int:
+        """How many sockets are open."""
+        return len(self._open)
 
     def place(self) -> "Place":
         """Take a place for a socket that is about to be accepted, to be given back by `with`.
