@@ -5,6 +5,7 @@ import os
 import click
 
 from agentws.cli.check import check
+from agentws.cli.dev import dev
 from agentws.cli.serve import serve
 from agentws.config.otel_variables import forget_empty
 from agentws.daemon.process import open_streams
@@ -22,6 +23,10 @@ Write an agent, agent.py:
     async def invoke(payload, context):
         for word in payload["message"].split():
             yield {"token": word}
+
+\b
+Serve it while you write it, with a page to try it on:
+    agentws dev ./agent.py:invoke
 
 \b
 Serve it, and see what it is configured with:
@@ -46,5 +51,5 @@ def main() -> None:
     forget_empty(os.environ)
 
 
-for command in (serve, check):
+for command in (serve, check, dev):
     main.add_command(command)

@@ -16,6 +16,7 @@ from agentws.daemon.process import let_go_of_stdout, raise_file_limit
 from agentws.daemon.server import Server, StartupError
 from agentws.daemon.signals import Signals
 from agentws.daemon.stalls import StallWatch
+from agentws.daemon.supervision import Supervision
 from agentws.stores.store import StoreError
 from agentws.telemetry import logs
 from agentws.telemetry.operations import TelemetryError
@@ -36,7 +37,9 @@ is looked through again and again: at 4,000 busy sockets that was a third of the
 """
 
 
-def run(loaded: Loaded, served: Served, signals: Signals) -> int:
+def run(
+    loaded: Loaded, served: Served, signals: Signals, supervision: Supervision | None = None
+) -> int:
     """Serve until a signal, and return the exit code: 0, or 1 if the agent would not start.
 
     Raises `START_ERRORS`. The process ends at once, with the proper code, when a handler holds on
@@ -47,7 +50,7 @@ def run(loaded: Loaded, served: Served, signals: Signals) -> int:
     for sentence in loaded.warnings:  # here, too, as whoever operates the daemon looks here
         _logger.warning("%s", sentence)
     try:
-        code, all_ended = _run(loaded, served, signals)
+        code, all_ended = _run(loaded, served, signals, supervision)
     finally:
         is_written = log.close(_LAST_LINES)
     if not (all_ended and is_written):
@@ -56,21 +59,25 @@ def run(loaded: Loaded, served: Served, signals: Signals) -> int:
     return code
 
 
-def _run(loaded: Loaded, served: Served, signals: Signals) -> tuple[int, bool]:
+def _run(
+    loaded: Loaded, served: Served, signals: Signals, supervision: Supervision | None
+) -> tuple[int, bool]:
     """Serve, and return the exit code, and whether the process can end in the ordinary way."""
     raise_file_limit()
     loop = new_event_loop(loaded.settings.server.event_loop)
     asyncio.set_event_loop(loop)
     stop = asyncio.Event()
     signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
-    code = run_to_the_end(loop, _serve(loaded, served, stop))
+    code = run_to_the_end(loop, _serve(loaded, served, stop, supervision))
     return code, wind_up(loop)
 
 
-async def _serve(loaded: Loaded, served: Served, stop: asyncio.Event) -> int:
+async def _serve(
+    loaded: Loaded, served: Served, stop: asyncio.Event, supervision: Supervision | None
+) -> int:
     """Start, wait for the signal, drain."""
     origin = {"config_file": str(loaded.file or ""), "settings": loaded.differing()}
-    server = Server(loaded.settings, served, origin)
+    server = Server(loaded.settings, served, origin, supervision)
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

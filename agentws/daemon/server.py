@@ -11,10 +11,10 @@ from aiohttp import web
 
 from agentws.agent.loading import Served
 from agentws.config.settings import Settings, without_credentials
-from agentws.console.state import Development
 from agentws.daemon.application import LAST_REQUESTS, make_application, make_runner
 from agentws.daemon.listening import bind
 from agentws.daemon.parts import Parts
+from agentws.daemon.supervision import Supervision
 from agentws.telemetry.metrics import Metrics
 from agentws.version import __version__
 
@@ -44,14 +44,15 @@ class Server:
         settings: Settings,
         served: Served,
         origin: Mapping[str, object] = MappingProxyType({}),
-        development: Development | None = None,
+        supervision: Supervision | None = None,
     ) -> None:
         """Put the parts together; `origin` is what the log should tell of where settings came from.
 
         Raises `TelemetryError` and `StoreError` for settings that cannot be.
         """
         self._origin = origin
-        self._parts = Parts(settings, served, development)
+        self._supervision = supervision
+        self._parts = Parts(settings, served, supervision.development if supervision else None)
         app, self._routes = make_application(self._parts)
         self._runner = make_runner(self._parts, app)
 
@@ -75,7 +76,9 @@ class Server:
 
         Raises `BindError`, `StoreError`, and `StartupError` when the startup handler raises.
         """
-        sockets = bind(self._parts.settings.server.host, self._parts.settings.server.port)
+        server = self._parts.settings.server
+        supervision = self._supervision
+        sockets = supervision.sockets if supervision else bind(server.host, server.port)
         try:
             await self._parts.store.open()
             await self._start_agent()
@@ -89,6 +92,8 @@ class Server:
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
         self._tell_start()
+        if supervision is not None:
+            supervision.on_listening()
 
     def _tell_start(self) -> None:
         """Write the line of the start: what runs here, and with what."""
@@ -113,6 +118,8 @@ class Server:
         """
         grace = self._parts.settings.server.shutdown_grace
         _logger.info("Shutting down: %d invocations run", self._parts.table.running)
+        if self._supervision is not None:  # who connects now is the next process's
+            await self._stop_listening()
         self._parts.draining.begin()
         self._parts.registry.announce_shutdown(grace)
         all_ended = await self._drain_handlers(grace)

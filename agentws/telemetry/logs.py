@@ -76,6 +76,10 @@ def _serialize(fields: Mapping[str, object], **_: Any) -> str:
     return line if line.isprintable() else line.translate(_IN_JSON)
 
 
+_TOLD: Final = ("duration_ms", "chunks", "error_code", "reason", "invocation_id")
+"""Fields of an invocation's end, or a request's, that are told in text, too."""
+
+
 class _TextLines(logging.Formatter):
     """Lines for a terminal, in which nothing that was logged passes for a line or a command."""
 
@@ -83,13 +87,21 @@ class _TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
-        return super().formatMessage(record).translate(_IN_TEXT)
+        return (super().formatMessage(record) + _particulars(record)).translate(_IN_TEXT)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's
         return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's
         return _indented(super().formatStack(stack_info))
+
+
+def _particulars(record: logging.LogRecord) -> str:
+    """Return the fields that tell one line on the end of something from another."""
+    fields = record.__dict__
+    if "duration_ms" not in fields:
+        return ""
+    return "".join(f" {name}={fields[name]}" for name in _TOLD if name in fields)
 
 
 def _indented(text: str) -> str:

@@ -313,8 +313,6 @@ def test_all_mistakes_are_told_together(file: Path) -> None:
 
 def test_a_setting_without_effect_is_told_where_somebody_has_chosen_it(file: Path) -> None:
     file.write_text('[agent]\nproject_id = "p"')
-    assert load(file, environ={}).warnings == (
-        f"{file}: agent.project_id has no effect yet",
-    )
+    assert load(file, environ={}).warnings == (f"{file}: agent.project_id has no effect yet",)
     assert load(environ={"FOUNDRY_PROJECT_ARM_ID": "p"}).warnings == ()
     assert load(EXAMPLE, environ={}).warnings == ()
