@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.support.primary",
     "tests.support.processes",
     "tests.support.replicas",
+    "tests.support.development",
 ]
 
 # Tests find the same each time; what chance finds is the soak's (`--hypothesis-profile=soak`).

@@ -42,6 +42,7 @@ def main() -> None:
     except Stopped:
         code = 0
     except (ConfigError, EnvironmentFileError, TargetError, *START_ERRORS) as error:
+        signals.on_stop(lambda: None)  # the supervisor's answer may be the signal to end
         channel.report(Refused(str(error)))
         code = 2
     leave(code)

@@ -1,0 +1,144 @@
+"""What is saved is served, by another process, at once; nobody is refused meanwhile."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from tests.support.development import ANSWERS, Develop, ended
+
+SOON = 1.0
+"""Seconds after which a save is served."""
+
+
+def answering(answer: object) -> str:
+    return ANSWERS.format(answer=answer)
+
+
+async def test_saves_are_served_within_a_second(develop: Develop) -> None:
+    dev = await develop(answering("first"))
+    assert await dev.ask() == "first"
+    for answer in ("again", "third"):  # of one size, within a second: what is compiled is old
+        saved_at = time.monotonic()
+        dev.save(answering(answer))
+        others = await dev.answers(answer)
+        assert time.monotonic() - saved_at < SOON
+        assert set(others) <= {"first", "again"}
+        await dev.says(r"^\d\d:\d\d:\d\d restarted in \d\.\d\d s: agent.py has changed$")
+    await dev.end_well()
+
+
+async def test_another_process_serves_and_the_old_one_has_a_second(develop: Develop) -> None:
+    dev = await develop("""
+import asyncio, os
+
+async def invoke(payload, context):
+    print("pid", os.getpid(), flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("stubborn", flush=True)
+""")
+    asking = asyncio.create_task(dev.ask())
+    pid = int((await dev.says(r"pid (\d+)"))[1])
+    (old,) = (child for child in dev.children if child.pid == pid)
+    saved_at = time.monotonic()
+    dev.save(answering("new"))
+    await dev.says("restarted")
+    assert await dev.ask() == "new"
+    await ended([old])
+    assert time.monotonic() - saved_at < 2 * SOON
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+    await dev.end_well()
+
+
+async def test_a_handler_that_blocks_holds_up_nothing(develop: Develop) -> None:
+    dev = await develop("""
+import time
+
+async def invoke(payload, context):
+    print("blocks", flush=True)
+    time.sleep(3600)
+""")
+    asking = asyncio.create_task(dev.ask())
+    await dev.says("blocks")
+    dev.save(answering("new"))
+    await dev.says("restarted")
+    assert await dev.ask() == "new"
+    asking.cancel()
+    await asyncio.wait({asking})
+    await dev.end_well()
+
+
+async def test_clients_are_told_of_the_restart_and_come_back(develop: Develop) -> None:
+    dev = await develop("""
+import asyncio
+
+async def invoke(payload, context):
+    yield 1
+    await asyncio.sleep(3600)
+""")
+    async with dev.connect() as client:
+        await client.send(action="invoke", payload={}, invocation_id="i")
+        await client.until(type="stream_chunk")
+        dev.save(answering("new"))
+        assert (await client.until(type="going_away"))["reason"] == "shutdown"
+        assert await client.closed() == 1001
+    async with dev.connect() as client:
+        await client.send(action="attach_invocation", invocation_id="i")
+        assert (await client.until(type="error"))["error"]["code"] == "not_found"
+        await client.send(action="invoke", payload={})
+        assert (await client.until(type="result"))["payload"] == "new"
+    await dev.end_well()
+
+
+async def test_several_files_at_once_are_one_restart(develop: Develop) -> None:
+    dev = await develop(answering("old"), target="agent:invoke")
+    dev.save("ANSWER = 'new'", "parts.py")
+    dev.save("from parts import ANSWER\n\nasync def invoke(payload, context):\n    return ANSWER")
+    assert (await dev.says("restarted.*"))[0].endswith("agent.py and 1 more has changed")
+    assert await dev.ask() == "new"
+    assert (await dev.state())["uptime"] < SOON
+    await dev.end_well()
+
+
+READS_A_PROMPT = """
+from pathlib import Path
+
+PROMPT = Path(__file__).with_name("prompt.txt")
+
+async def invoke(payload, context):
+    return PROMPT.read_text() if PROMPT.exists() else "none"
+"""
+
+
+async def test_other_files_count_but_not_those_of_tools(develop: Develop) -> None:
+    dev = await develop(READS_A_PROMPT)
+    for folder in ("__pycache__", ".venv", ".git", "node_modules"):
+        (dev.folder / folder).mkdir(exist_ok=True)
+        (dev.folder / folder / "made.py").write_text("1")
+    (dev.folder / "agent.log").write_text("1")
+    await asyncio.sleep(0.3)  # longer than it takes to see what has changed
+    dev.save("one", "prompt.txt")
+    assert (await dev.says("restarted.*"))[0].endswith(" prompt.txt has changed")
+    assert await dev.ask() == "one"
+    await dev.end_well()
+
+
+async def test_env_files_are_read_anew_and_rank_below_the_environment(develop: Develop) -> None:
+    source = """
+import os
+
+async def invoke(payload, context):
+    return [os.environ.get(name) for name in ("FIRST", "SECOND")]
+"""
+    dev = await develop(source, FIRST="the environment's")
+    assert await dev.ask() == ["the environment's", None]
+    dev.save("FIRST=the file's\nSECOND=2", ".env")
+    await dev.answers(["the environment's", "2"])
+    dev.save("", ".env")
+    await dev.answers(["the environment's", None])
+    await dev.end_well()
