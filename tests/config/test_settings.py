@@ -202,3 +202,10 @@ def test_jwt_settings_are_all_three_or_none(missing: str) -> None:
     key = f"auth.{missing.removeprefix('AGENTWS_AUTH__').lower()}"
     with pytest.raises(ConfigError, match=f"^{key} should be set, as JWT needs all three$"):
         load(environ={name: text for name, text in JWT.items() if name != missing})
+
+
+def test_the_console_behind_authentication_needs_the_query_parameter() -> None:
+    console, auth = {"enabled": True}, {"api_keys": ("k",)}
+    with pytest.raises(ValidationError, match="query_parameter should be set, as with"):
+        Settings(console=console, auth=auth)  # type: ignore[arg-type]
+    assert Settings(console=console, auth={**auth, "query_parameter": "key"}).auth.is_on  # type: ignore[arg-type]

@@ -316,3 +316,20 @@ def test_a_setting_without_effect_is_told_where_somebody_has_chosen_it(file: Pat
     assert load(file, environ={}).warnings == (f"{file}: agent.project_id has no effect yet",)
     assert load(environ={"FOUNDRY_PROJECT_ARM_ID": "p"}).warnings == ()
     assert load(EXAMPLE, environ={}).warnings == ()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_a_console_on_loopback_is_nothing_to_warn_of(host: str) -> None:
+    environ = {"AGENTWS_CONSOLE__ENABLED": "1", "AGENTWS_SERVER__HOST": host}
+    assert load(environ=environ).warnings == ()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "*", "::", "192.0.2.1", "agents.example"])
+def test_a_console_that_is_open_to_all_is_warned_of(host: str) -> None:
+    environ = {"AGENTWS_CONSOLE__ENABLED": "1", "AGENTWS_SERVER__HOST": host}
+    assert load(environ=environ).warnings == (
+        f"console.enabled is true and server.host is {host}: whoever reaches the port has the "
+        "console, unless auth.api_keys or auth.jwt_issuer is set",
+    )
+    keys = {"AGENTWS_AUTH__API_KEYS": "k", "AGENTWS_AUTH__QUERY_PARAMETER": "key"}
+    assert load(environ=environ | keys).warnings == ()
