@@ -153,9 +153,11 @@ class Server:
         A gateway cannot know whether a POST on a connection that is cut has run, and asks nobody
         else. One that meets no connection is asked of another replica.
         """
-        for site in self._runner.sites.copy():
+        sites = self._runner.sites.copy()
+        for site in sites:
             await site.stop()
-        await asyncio.sleep(_LAST_CONNECTIONS)
+        if sites:
+            await asyncio.sleep(_LAST_CONNECTIONS)
 
     async def _drain_handlers(self, grace: float) -> bool:
         """Wait for all that runs, on every transport; tell whether all has ended."""

@@ -18,6 +18,9 @@ from agentws.dev.children import Child, Ended, Said
 from agentws.dev.settings import HOST
 from agentws.dev.watching import changes, forget_compiled, in_words
 
+FAILED: Final = 1
+"""The exit code where no process can be kept up."""
+
 REFUSED: Final = 2
 """The exit code where nothing can be served as told."""
 
@@ -68,6 +71,7 @@ class Supervisor:
         self._current: Child | None = None
         self._next: Child | None = None
         self._is_first = True
+        self._failure: ImportFailure | None = None
         self._stands_in = False
         self._changed = ""
         self._changed_at = time.monotonic()
@@ -102,6 +106,8 @@ class Supervisor:
                 case Ended(child, code):
                     self._children.discard(child)
                     if child is self._current:
+                        if self._failure is not None:
+                            return FAILED
                         await self._stand_in_for(code)
 
     async def _watch(self) -> None:
@@ -110,7 +116,7 @@ class Supervisor:
         try:
             async for paths in changes(self._folder):
                 self._events.put_nowait(_Changed(paths))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # such as too many of them
             self._terminal.failed(f"{self._folder} cannot be watched: {error}")
 
     async def _serve_changed(self, paths: Collection[Path]) -> None:
@@ -127,6 +133,7 @@ class Supervisor:
         """Have the process that waits serve the agent, or say why it cannot be."""
         self._current = await self._waiting()
         self._next = None
+        self._failure = failure
         self._stands_in = failure is not None
         order = Order(
             self._target,
@@ -136,6 +143,7 @@ class Supervisor:
             failure,
         )
         self._current.order(order, self._sockets)
+        await self._waiting()
 
     async def _waiting(self) -> Child:
         """Return a process that waits for its order."""
@@ -158,7 +166,6 @@ class Supervisor:
                 await self._serve(ImportFailure(sentence))
             case Serving():
                 self._tell_served()
-                await self._waiting()
         return None
 
     def _tell_served(self) -> None:

@@ -1,5 +1,6 @@
 """The folder of an agent, and what changes in it."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -93,4 +94,5 @@ def forget_compiled(paths: Collection[Path]) -> None:
     """Remove what Python has compiled of files, which it may take for what they are now."""
     for path in paths:
         if path.suffix == ".py":
-            Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+            with contextlib.suppress(OSError, NotImplementedError):  # there is none, then
+                Path(importlib.util.cache_from_source(str(path))).unlink()

@@ -1,5 +1,6 @@
 """The process that serves: it waits with everything imported but the agent, and serves once."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ def main() -> None:
     """Wait for what to serve, serve it until told to end, and exit."""
     _leave_keyboard_to_supervisor()
     open_streams()
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401 - which takes a moment
     channel = Channel(int(sys.argv[1]))
     try:
         order, listening = channel.receive_order()
