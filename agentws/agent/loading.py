@@ -154,7 +154,7 @@ def _as_agent(found: object, target: str) -> Served:
     except KeyboardInterrupt:  # somebody's signal
         raise
     except BaseException as error:
-        raise LoadError(target, f"{_place_of(found)}{_one_line(error)}") from error
+        raise LoadError(target, _defined_at(found, _one_line(error))) from error
     kind = "a class" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
     raise LoadError(
         target,
@@ -162,9 +162,12 @@ def _as_agent(found: object, target: str) -> Served:
     )
 
 
-def _place_of(found: object) -> str:
+def _defined_at(found: object, message: str) -> ImportFailure:
+    """Return a failure in the line that the handler is defined in."""
     code = getattr(found, "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
+    if code is None:
+        return ImportFailure(message)
+    return ImportFailure(message, code.co_filename, code.co_firstlineno)
 
 
 def _one_line(error: BaseException) -> str:
