@@ -1,4 +1,3 @@
-// @ts-check
 /** Small charts of the last minutes, in plain SVG: a line each, and where there are two, one is dashed. */
 
 import { attribute, svg } from "./dom.js"
@@ -10,52 +9,49 @@ const HEIGHT = 40
  * A chart of one series or more over a fixed span of time.
  */
 export class Chart {
-  element
-  #span
-  #area
-  #lines
+	element
+	#span
+	#area
+	#lines
 
-  /** @param {number} span in seconds @param {number} series how many lines */
-  constructor(span, series = 1) {
-    this.#span = span
-    this.#area = svg("path", { class: "area" })
-    this.#lines = Array.from({ length: series }, (_, at) => svg("path", { class: `line line-${at}` }))
-    this.element = svg(
-      "svg",
-      { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" },
-      svg("path", { class: "ground", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }),
-      this.#area,
-      this.#lines,
-    )
-  }
+	constructor(span, series = 1) {
+		this.#span = span
+		this.#area = svg("path", { class: "area" })
+		this.#lines = Array.from({ length: series }, (_, at) => svg("path", { class: `line line-${at}` }))
+		this.element = svg(
+			"svg",
+			{ class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" },
+			svg("path", { class: "ground", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }),
+			this.#area,
+			this.#lines,
+		)
+	}
 
-  /**
-   * Draw samples, the oldest first.
-   * @param {{ at: number, values: (number | undefined)[] }[]} samples times in seconds
-   * @param {string} told what the chart shows, in words
-   */
-  draw(samples, told) {
-    attribute(this.element, "aria-label", told)
-    const now = samples.at(-1)?.at ?? 0
-    const highest = Math.max(...samples.flatMap(({ values }) => values.map((value) => value ?? 0)), 0) || 1
-    const x = (at) => (WIDTH - ((now - at) / this.#span) * WIDTH).toFixed(1)
-    const y = (value) => (HEIGHT - 1 - (value / highest) * (HEIGHT - 4)).toFixed(1)
-    this.#lines.forEach((line, series) => attribute(line, "d", path(samples, series, x, y)))
-    const first = path(samples, 0, x, y)
-    const isWhole = samples.every(({ values }) => values[0] !== undefined)
-    const begin = samples.length > 0 && x(samples[0].at)
-    attribute(this.#area, "d", first && isWhole ? `${first}L${WIDTH} ${HEIGHT}L${begin} ${HEIGHT}Z` : "")
-  }
+	/**
+	 * Draw samples, the oldest first.
+	 */
+	draw(samples, told) {
+		attribute(this.element, "aria-label", told)
+		const now = samples.at(-1)?.at ?? 0
+		const highest = Math.max(...samples.flatMap(({ values }) => values.map((value) => value ?? 0)), 0) || 1
+		const x = (at) => (WIDTH - ((now - at) / this.#span) * WIDTH).toFixed(1)
+		const y = (value) => (HEIGHT - 1 - (value / highest) * (HEIGHT - 4)).toFixed(1)
+		this.#lines.forEach((line, series) => attribute(line, "d", path(samples, series, x, y)))
+		const first = path(samples, 0, x, y)
+		const isWhole = samples.every(({ values }) => values[0] !== undefined)
+		const begin = samples.length > 0 && x(samples[0].at)
+		attribute(this.#area, "d", first && isWhole ? `${first}L${WIDTH} ${HEIGHT}L${begin} ${HEIGHT}Z` : "")
+	}
 }
 
 /** Where there is no value, the line is broken. */
 function path(samples, series, x, y) {
-  let d = ""
-  let isDown = false
-  for (const { at, values } of samples) {
-    const value = values[series]
-    if (value !== undefined) d += `${isDown ? "L" : "M"}${x(at)} ${y(value)}`
-    isDown = value !== undefined
-  }
-  return d
+	let d = ""
+	let isDown = false
+	for (const { at, values } of samples) {
+		const value = values[series]
+		if (value !== undefined) d += `${isDown ? "L" : "M"}${x(at)} ${y(value)}`
+		isDown = value !== undefined
+	}
+	return d
 }

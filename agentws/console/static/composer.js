@@ -1,7 +1,6 @@
-// @ts-check
 /** Where a payload is written and sent: as JSON, or in a form where the agent has declared types. */
 
-import { attribute, byId, h, setText, show } from "./dom.js"
+import { attribute, button, byId, h, setText, show } from "./dom.js"
 import { oneLine, pretty } from "./format.js"
 import { forgetAll, payloads, remember } from "./history.js"
 import { parseJson } from "./json_text.js"
@@ -13,196 +12,186 @@ const PAUSE = 500
 const EXAMPLE = { message: "hi" }
 
 export class Composer {
-  #onRun
-  #payload = byId("payload")
-  #alert = byId("payload-error")
-  #wrap = byId("payload-wrap")
-  #formBox = byId("payload-form")
-  #modes = byId("payload-modes")
-  #session = byId("session")
-  /** @type {import("./schema_form.js").Form | undefined} */
-  #form
-  #schemaText = ""
-  #isForm = false
-  #timer = 0
+	#onRun
+	#payload = byId("payload")
+	#alert = byId("payload-error")
+	#wrap = byId("payload-wrap")
+	#formBox = byId("payload-form")
+	#modes = byId("payload-modes")
+	#session = byId("session")
+	#form
+	#schemaText = ""
+	#isForm = false
+	#timer = 0
 
-  /** @param {(request: { payload: any, options: Record<string, any> }) => void} onRun */
-  constructor(onRun) {
-    this.#onRun = onRun
-    this.#payload.value = payloads()[0] ?? pretty(EXAMPLE)
-    this.#session.value = newSession()
-    byId("composer").addEventListener("submit", (event) => {
-      event.preventDefault()
-      this.run()
-    })
-    byId("composer").addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return
-      event.preventDefault()
-      this.run()
-    })
-    byId("new-session").addEventListener("click", () => (this.#session.value = newSession()))
-    byId("format").addEventListener("click", () => this.#tidy())
-    byId("clear-history").addEventListener("click", () => {
-      forgetAll()
-      this.#drawHistory()
-    })
-    this.#payload.addEventListener("input", () => this.#typed())
-    for (const radio of this.#modes.querySelectorAll("input")) {
-      radio.addEventListener("change", () => this.#choose(radio.value === "form"))
-    }
-    this.#drawHistory()
-  }
+	constructor(onRun) {
+		this.#onRun = onRun
+		this.#payload.value = payloads()[0] ?? pretty(EXAMPLE)
+		this.#session.value = newSession()
+		byId("composer").addEventListener("submit", (event) => {
+			event.preventDefault()
+			this.run()
+		})
+		byId("composer").addEventListener("keydown", (event) => {
+			if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return
+			event.preventDefault()
+			this.run()
+		})
+		byId("new-session").addEventListener("click", () => (this.#session.value = newSession()))
+		byId("history").open = matchMedia("(min-width: 1200px)").matches // where there is room
+		byId("clear-history").addEventListener("click", () => {
+			forgetAll()
+			this.#drawHistory()
+		})
+		this.#payload.addEventListener("input", () => this.#typed())
+		byId("as-form").addEventListener("click", () => this.#choose(true))
+		byId("as-json").addEventListener("click", () => this.#choose(false))
+		this.#drawHistory()
+	}
 
-  /** Draw the form for the types of the agent, undefined if it has declared none. */
-  use(schema) {
-    const text = JSON.stringify(schema) ?? ""
-    if (text === this.#schemaText) return
-    this.#schemaText = text
-    const isFresh = this.#form === undefined
-    this.#form = schema && schemaForm(schema)
-    this.#formBox.replaceChildren(...(this.#form ? [this.#form.element] : []))
-    show(this.#modes, this.#form !== undefined)
-    if (!this.#form) return this.#setMode(false)
-    const { value, error } = parseJson(this.#payload.value)
-    const isOwn = payloads().length > 0
-    const fits = !error && isOwn && this.#form.write(value)
-    if (!fits) this.#form.write(undefined)
-    this.#setMode(isFresh || this.#isForm)
-  }
+	/** Draw the form for the types of the agent, undefined if it has declared none. */
+	use(schema) {
+		const text = JSON.stringify(schema) ?? ""
+		if (text === this.#schemaText) return
+		this.#schemaText = text
+		const isFresh = this.#form === undefined
+		this.#form = schema && schemaForm(schema)
+		this.#formBox.replaceChildren(...(this.#form ? [this.#form.element] : []))
+		show(this.#modes, this.#form !== undefined)
+		if (!this.#form) return this.#setMode(false)
+		const { value, error } = parseJson(this.#payload.value)
+		const isOwn = payloads().length > 0
+		const fits = !error && isOwn && this.#form.write(value)
+		if (!fits) this.#form.write(undefined)
+		this.#setMode(isFresh || this.#isForm)
+	}
 
-  /** Say, in the alert, why nothing can be sent; undefined: nothing is wrong. */
-  #complain(text, field = this.#payload) {
-    const offer = this.#offer(text)
-    this.#alert.replaceChildren(...(text ? [h("span", {}, text), ...(offer ? [offer] : [])] : []))
-    show(this.#alert, Boolean(text))
-    attribute(this.#payload, "aria-invalid", text && field === this.#payload ? "true" : null)
-    attribute(this.#payload, "aria-describedby", text ? "payload-error" : null)
-  }
+	/** Say, in the alert, why nothing can be sent; undefined: nothing is wrong. */
+	#complain(text, field = this.#payload) {
+		const offer = this.#offer(text)
+		this.#alert.replaceChildren(...(text ? [h("span", {}, text), ...(offer ? [offer] : [])] : []))
+		show(this.#alert, Boolean(text))
+		attribute(this.#payload, "aria-invalid", text && field === this.#payload ? "true" : null)
+		attribute(this.#payload, "aria-describedby", text ? "payload-error" : null)
+	}
 
-  /** A text that is no JSON was meant as a message, as on the command line. */
-  #offer(text) {
-    const typed = this.#payload.value.trim()
-    if (!text || this.#isForm || typed === "" || /^[[{"]/.test(typed)) return undefined
-    const wrap = () => {
-      this.#payload.value = pretty({ message: typed })
-      this.#complain(undefined)
-      this.#payload.focus()
-    }
-    return h("button", { type: "button", class: "quiet", on: { click: wrap } }, "Make it a message")
-  }
+	/** A text that is no JSON was meant as a message, as on the command line. */
+	#offer(text) {
+		const typed = this.#payload.value.trim()
+		if (!text || this.#isForm || typed === "" || /^[[{"]/.test(typed)) return undefined
+		const wrap = () => {
+			this.#payload.value = pretty({ message: typed })
+			this.#complain(undefined)
+			this.#payload.focus()
+		}
+		return button("Make it a message", wrap)
+	}
 
-  #typed() {
-    clearTimeout(this.#timer)
-    const { error } = parseJson(this.#payload.value)
-    if (!error) return this.#complain(undefined)
-    this.#timer = window.setTimeout(() => this.#complain(error), PAUSE)
-  }
+	#typed() {
+		clearTimeout(this.#timer)
+		const { error } = parseJson(this.#payload.value)
+		if (!error) return this.#complain(undefined)
+		this.#timer = window.setTimeout(() => this.#complain(error), PAUSE)
+	}
 
-  #tidy() {
-    const { value, error } = parseJson(this.#payload.value)
-    this.#complain(error)
-    if (!error) this.#payload.value = pretty(value)
-  }
+	#choose(isForm) {
+		if (isForm) {
+			const { value, error } = parseJson(this.#payload.value)
+			const fits = !error && this.#form?.write(value)
+			if (!fits) {
+				this.#setMode(false)
+				return this.#complain(error ?? "The form has no place for this; it stays JSON")
+			}
+		} else {
+			const { value, error } = this.#readForm()
+			if (!error) this.#payload.value = pretty(value)
+		}
+		this.#setMode(isForm)
+	}
 
-  #choose(isForm) {
-    if (isForm) {
-      const { value, error } = parseJson(this.#payload.value)
-      const fits = !error && this.#form?.write(value)
-      if (!fits) {
-        this.#setMode(false)
-        return this.#complain(error ?? "The form has no place for this; it stays JSON")
-      }
-    } else {
-      const { value, error } = this.#readForm()
-      if (!error) this.#payload.value = pretty(value)
-    }
-    this.#setMode(isForm)
-  }
+	#setMode(isForm) {
+		this.#isForm = isForm
+		show(this.#formBox, isForm)
+		show(this.#wrap, !isForm)
+		attribute(byId("as-form"), "aria-pressed", isForm)
+		attribute(byId("as-json"), "aria-pressed", !isForm)
+		this.#complain(undefined)
+	}
 
-  #setMode(isForm) {
-    this.#isForm = isForm
-    show(this.#formBox, isForm)
-    show(this.#wrap, !isForm)
-    show(byId("format"), !isForm)
-    for (const radio of this.#modes.querySelectorAll("input")) radio.checked = (radio.value === "form") === isForm
-    this.#complain(undefined)
-  }
+	#readForm() {
+		try {
+			return { value: this.#form?.read() }
+		} catch (error) {
+			if (!(error instanceof FieldError)) throw error
+			return { error: error.message, field: error.field }
+		}
+	}
 
-  #readForm() {
-    try {
-      return { value: this.#form?.read() }
-    } catch (error) {
-      if (!(error instanceof FieldError)) throw error
-      return { error: error.message, field: error.field }
-    }
-  }
+	/** Send what is there, or say why that cannot be. */
+	run() {
+		clearTimeout(this.#timer)
+		const read = this.#isForm ? this.#readForm() : { ...parseJson(this.#payload.value), field: this.#payload }
+		this.#complain(read.error, read.field)
+		if (read.error) return read.field?.focus()
+		this.#send(read.value)
+	}
 
-  /** Send what is there, or say why that cannot be. */
-  run() {
-    clearTimeout(this.#timer)
-    const read = this.#isForm ? this.#readForm() : { ...parseJson(this.#payload.value), field: this.#payload }
-    this.#complain(read.error, read.field)
-    if (read.error) return read.field?.focus()
-    this.#send(read.value)
-  }
+	/** Send a payload with the options that are chosen now. */
+	again(payload) {
+		this.#send(payload)
+	}
 
-  /** Send a payload with the options that are chosen now. */
-  again(payload) {
-    this.#send(payload)
-  }
+	/** Put a payload, and the session it had, where it can be changed. */
+	edit(payload, sessionId) {
+		this.#payload.value = pretty(payload)
+		if (sessionId) this.#session.value = sessionId
+		const fits = this.#form?.write(payload)
+		this.#setMode(this.#isForm && fits === true)
+		this.focus()
+	}
 
-  /** Put a payload, and the session it had, where it can be changed. */
-  edit(payload, sessionId) {
-    this.#payload.value = pretty(payload)
-    if (sessionId) this.#session.value = sessionId
-    const fits = this.#form?.write(payload)
-    this.#setMode(this.#isForm && fits === true)
-    this.focus()
-  }
+	focus() {
+		const first = this.#isForm ? this.#formBox.querySelector("input, select, textarea") : this.#payload
+		first?.focus()
+		first?.scrollIntoView({ block: "nearest" })
+	}
 
-  focus() {
-    const first = this.#isForm ? this.#formBox.querySelector("input, select, textarea") : this.#payload
-    first?.focus()
-    first?.scrollIntoView({ block: "nearest" })
-  }
+	#send(payload) {
+		remember(pretty(payload))
+		this.#drawHistory()
+		const options = {
+			sessionId: this.#session.value.trim() || undefined,
+			background: byId("background").checked || undefined,
+			onDisconnect: byId("on-disconnect").value || undefined,
+			ifSessionBusy: byId("if-session-busy").value || undefined,
+		}
+		this.#onRun({ payload, options })
+	}
 
-  #send(payload) {
-    remember(pretty(payload))
-    this.#drawHistory()
-    const options = {
-      sessionId: this.#session.value.trim() || undefined,
-      background: byId("background").checked || undefined,
-      onDisconnect: byId("on-disconnect").value || undefined,
-      ifSessionBusy: byId("if-session-busy").value || undefined,
-    }
-    this.#onRun({ payload, options })
-  }
+	#drawHistory() {
+		const texts = payloads()
+		setText(byId("history-count"), String(texts.length))
+		show(byId("history"), texts.length > 0)
+		byId("history-list").replaceChildren(...texts.map((text) => this.#historyRow(text)))
+	}
 
-  #drawHistory() {
-    const texts = payloads()
-    setText(byId("history-count"), String(texts.length))
-    show(byId("history"), texts.length > 0)
-    byId("history-list").replaceChildren(...texts.map((text) => this.#historyRow(text)))
-  }
-
-  #historyRow(text) {
-    const { value, error } = parseJson(text)
-    if (error) return ""
-    const preview = oneLine(value, 120)
-    const button = (name, action) =>
-      h("button", { type: "button", class: "quiet", "aria-label": `${name}: ${preview}`, on: { click: action } }, name)
-    return h(
-      "li",
-      {},
-      h("code", { title: preview }, preview),
-      button("Run again", () => this.again(value)),
-      button("Edit and run", () => this.edit(value)),
-    )
-  }
+	#historyRow(text) {
+		const { value, error } = parseJson(text)
+		if (error) return ""
+		const preview = oneLine(value, 120)
+		const act = (name, action) => button(name, action, "quiet", { "aria-label": `${name}: ${preview}` })
+		return h(
+			"li",
+			{},
+			h("code", { title: preview }, preview),
+			act("Run again", () => this.again(value)),
+			act("Edit and run", () => this.edit(value)),
+		)
+	}
 }
 
 /** A session nobody has: short, as people read it. */
 function newSession() {
-  const bytes = crypto.getRandomValues(new Uint8Array(4))
-  return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`
+	const bytes = crypto.getRandomValues(new Uint8Array(4))
+	return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`
 }

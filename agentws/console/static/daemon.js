@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The daemon behind the page: one client, made anew when a key is given or the connection was given up,
  * and the few routes that are asked over HTTP. The key is kept here, in memory, and nowhere else.
@@ -24,100 +23,97 @@ const SHORTEST_SECRET = 4
 
 const ROOT = new URL("../", location.href)
 
-/** @param {string} name */
 function meta(name) {
-  return document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? ""
+	return document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? ""
 }
 
 /** Dispatches "state" when the state changes. Frames go to a callback, as there are many. */
 export class Daemon extends EventTarget {
-  needsKey = meta("agentws-auth") === "required"
-  isDevelopment = /^(1|true|yes|on|dev)$/.test(meta("agentws-dev"))
-  /** @type {any} */
-  client
-  /** Why there is no client. @type {{ message: string, status?: number } | undefined} */
-  failure
-  tap
-  #key = ""
-  #retry = 0
+	needsKey = meta("agentws-auth") === "required"
+	isDevelopment = meta("agentws-dev") !== ""
+	client
+	/** Why there is no client. */
+	failure
+	tap
+	#key = ""
+	#retry = 0
 
-  /** @param {(direction: "in" | "out", data: string | ArrayBuffer) => void} onFrame */
-  constructor(onFrame) {
-    super()
-    this.tap = new SocketTap(onFrame)
-  }
+	constructor(onFrame) {
+		super()
+		this.tap = new SocketTap(onFrame)
+	}
 
-  /** "connecting", "open", "reconnecting", "closed", or "locked" while a key is asked for. */
-  get state() {
-    return this.client?.state ?? "locked"
-  }
+	/** "connecting", "open", "reconnecting", "closed", or "locked" while a key is asked for. */
+	get state() {
+		return this.client?.state ?? "locked"
+	}
 
-  get url() {
-    return ROOT
-  }
+	get url() {
+		return ROOT
+	}
 
-  /** Take a key, which may be empty, and connect. */
-  unlock(key) {
-    this.#key = key.trim()
-    this.connect()
-  }
+	/** Take a key, which may be empty, and connect. */
+	unlock(key) {
+		this.#key = key.trim()
+		this.connect()
+	}
 
-  /** Whether a key was given and is in use. */
-  get hasKey() {
-    return this.#key !== ""
-  }
+	/** Whether a key was given and is in use. */
+	get hasKey() {
+		return this.#key !== ""
+	}
 
-  /** Connect by a new client; runs of the one before end. */
-  connect() {
-    clearTimeout(this.#retry)
-    const earlier = this.client
-    this.failure = undefined
-    const credentials = this.#key ? { token: this.#key, queryParameter: meta("agentws-query-parameter") || undefined } : {}
-    const client = connect(new URL("invocations_ws/ws", ROOT), {
-      ...credentials,
-      WebSocket: this.tap.WebSocket,
-      giveUpAfter: PATIENCE,
-      maxRetryDelay: AGAIN,
-      maxQueue: QUEUE,
-    })
-    client.addEventListener("state", (event) => this.#changed(client, event.detail))
-    this.client = client
-    earlier?.close()
-    this.dispatchEvent(new Event("state"))
-  }
+	/** Connect by a new client; runs of the one before end. */
+	connect() {
+		clearTimeout(this.#retry)
+		const earlier = this.client
+		this.failure = undefined
+		const credentials = this.#key ? { token: this.#key, queryParameter: meta("agentws-query-parameter") || undefined } : {}
+		const client = connect(new URL("invocations_ws/ws", ROOT), {
+			...credentials,
+			WebSocket: this.tap.WebSocket,
+			giveUpAfter: PATIENCE,
+			maxRetryDelay: AGAIN,
+			maxQueue: QUEUE,
+		})
+		client.addEventListener("state", (event) => this.#changed(client, event.detail))
+		this.client = client
+		earlier?.close()
+		this.dispatchEvent(new Event("state"))
+	}
 
-  #changed(client, { state, error }) {
-    if (client !== this.client) return
-    if (state === "closed") this.#lost(error)
-    this.dispatchEvent(new Event("state"))
-  }
+	#changed(client, { state, error }) {
+		if (client !== this.client) return
+		if (state === "closed") this.#lost(error)
+		this.dispatchEvent(new Event("state"))
+	}
 
-  #lost(error) {
-    const status = error?.status
-    this.failure = { message: error?.reason ?? error?.message ?? "The connection is closed", status }
-    if (status === 401 || status === 403) this.needsKey = true
-    else if (status === undefined) this.#retry = window.setTimeout(() => this.connect(), AGAIN * 1000)
-  }
+	#lost(error) {
+		const status = error?.status
+		this.failure = { message: error?.reason ?? error?.message ?? "The connection is closed", status }
+		if (status === 401 || status === 403) this.needsKey = true
+		else if (status === undefined) this.#retry = window.setTimeout(() => this.connect(), AGAIN * 1000)
+	}
 
-  /** Whether the daemon has refused the key, or wants one. */
-  get isRefused() {
-    return this.failure?.status === 401 || this.failure?.status === 403
-  }
+	/** Whether the daemon has refused the key, or wants one. */
+	get isRefused() {
+		return this.failure?.status === 401 || this.failure?.status === 403
+	}
 
-  /** Fetch JSON; throw where there is none. @param {string} path below the daemon's root */
-  async fetch(path, options = {}) {
-    const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {}
-    const response = await fetch(new URL(path, ROOT), { ...options, headers, signal: AbortSignal.timeout(PATIENCE_HTTP) })
-    const answer = await response.json().catch(() => undefined)
-    if (response.ok && answer !== undefined) return answer
-    throw new Error(answer?.error?.message ?? `${path}: the daemon answers ${response.status}`)
-  }
+	/** Fetch JSON; throw where there is none. */
+	async fetch(path, options = {}) {
+		const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {}
+		const response = await fetch(new URL(path, ROOT), { ...options, headers, signal: AbortSignal.timeout(PATIENCE_HTTP) })
+		const answer = await response.json().catch(() => undefined)
+		if (response.ok && answer !== undefined) return answer
+		throw new Error(answer?.error?.message ?? `${path}: the daemon answers ${response.status}`)
+	}
 
-  /** Blot the key out of a text that is to be shown or copied. An agent may send back what it got. */
-  redact(text) {
-    if (this.#key.length < SHORTEST_SECRET) return text
-    const redacted = text.replaceAll(this.#key, "•••")
-    const encoded = encodeURIComponent(this.#key)
-    return encoded === this.#key ? redacted : redacted.replaceAll(encoded, "•••")
-  }
+	/** Blot the key out of a text that is to be shown or copied. An agent may send back what it got. */
+	redact(text) {
+		if (this.#key.length < SHORTEST_SECRET) return text
+		const redacted = text.replaceAll(this.#key, "•••")
+		const encoded = encodeURIComponent(this.#key)
+		return encoded === this.#key ? redacted : redacted.replaceAll(encoded, "•••")
+	}
 }

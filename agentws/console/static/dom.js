@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Elements of the page. What comes from outside is put in as text, never as markup, so that nothing an
  * agent says can become part of the page.
@@ -9,187 +8,173 @@ const SVG = "http://www.w3.org/2000/svg"
 /**
  * Make an element. `props` are attributes; `on` holds listeners by event, `prop` holds properties that no
  * attribute sets; true stands for an empty attribute; false, null and undefined for none.
- *
- * @param {string} tag
- * @param {Record<string, any>} [props]
- * @param {...any} children nodes and texts; null, undefined and false are left out
- * @returns {any}
  */
 export function h(tag, props = {}, ...children) {
-  return fill(document.createElement(tag), props, children)
+	return fill(document.createElement(tag), props, children)
 }
 
-/** Make an element of SVG, likewise. @returns {any} */
-export function svg(tag, props = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), props, children)
+/** Make an element of SVG, likewise. */
+export function svg(tag, props, ...children) {
+	return fill(document.createElementNS(SVG, tag), props, children)
 }
 
 function fill(element, { on = {}, prop = {}, ...attributes }, children) {
-  for (const [name, value] of Object.entries(attributes)) attribute(element, name, value)
-  for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener)
-  Object.assign(element, prop)
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false))
-  return element
+	for (const [name, value] of Object.entries(attributes)) attribute(element, name, value)
+	for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener)
+	Object.assign(element, prop)
+	element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false))
+	return element
 }
 
-/** Set an attribute, or take it away. */
+/** Set an attribute, or take it away; those of ARIA are true or false in words. */
 export function attribute(element, name, value) {
-  if (value === false || value === null || value === undefined) element.removeAttribute(name)
-  else element.setAttribute(name, value === true ? "" : String(value))
+	if (name.startsWith("aria-") && typeof value === "boolean") element.setAttribute(name, value)
+	else if (value === false || value === null || value === undefined) element.removeAttribute(name)
+	else element.setAttribute(name, value === true ? "" : value)
+}
+
+/** A button; those that are no more than an offer are "quiet". */
+export function button(label, action, kind = "quiet", props = {}) {
+	return h("button", { type: "button", class: kind, on: { click: action }, ...props }, label)
 }
 
 /** Set a text where it has changed, so that nothing is laid out for nothing. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text
+	if (element.textContent !== text) element.textContent = text
 }
 
 /** Show an element, or hide it. */
 export function show(element, isShown) {
-  if (element.hidden === isShown) element.hidden = !isShown
+	if (element.hidden === isShown) element.hidden = !isShown
 }
 
-/** @returns {any} the element of the page with this id */
 export function byId(id) {
-  return document.getElementById(id)
+	return document.getElementById(id)
 }
 
-/** The shapes of states, so that no state is told by its colour alone; 16 by 16. */
+const CIRCLE = "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11"
+
+/** The shapes of states, so that none is told by its colour alone; 16 by 16. */
 const SHAPES = {
-  pending: { d: "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11", dash: "2.2 2.12" },
-  running: { d: "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11M6.6 5.6v4.8l4-2.4z", filled: false },
-  input_required: { d: "M5.6 6.2a2.4 2.4 0 1 1 3.5 2.1c-.8.4-1.1.8-1.1 1.6M8 12.2v.4" },
-  completed: { d: "M3 8.5l3.4 3.4L13 4.8" },
-  failed: { d: "M4 4l8 8M12 4l-8 8" },
-  cancelled: { d: "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11M4.2 4.2l7.6 7.6" },
-  lost: { d: "M8 2.6l6 10.8H2zM8 6.6v3M8 11.4v.3" },
-  background: { d: "M3 5.5h7.5v7.5H3zM5.5 3h7.5v7.5" },
-  left: { d: "M9.5 3.5H13v9H9.5M9 8H2.5M5 5.2L2.2 8L5 10.8" },
-}
-
-/** Draw the shape of a state. */
-export function shape(name) {
-  const { d, dash } = { ...SHAPES.pending, dash: undefined, ...SHAPES[name] }
-  return svg("svg", { class: "shape", viewBox: "0 0 16 16", "aria-hidden": "true" }, [
-    svg("path", { d, "stroke-dasharray": dash }),
-  ])
+	pending: CIRCLE,
+	running: `${CIRCLE}M6.6 5.6v4.8l4-2.4z`,
+	input_required: "M5.6 6.2a2.4 2.4 0 1 1 3.5 2.1c-.8.4-1.1.8-1.1 1.6M8 12.2v.4",
+	completed: "M3 8.5l3.4 3.4L13 4.8",
+	failed: "M4 4l8 8M12 4l-8 8",
+	cancelled: `${CIRCLE}M4.2 4.2l7.6 7.6`,
+	lost: "M8 2.6l6 10.8H2zM8 6.6v3M8 11.4v.3",
+	background: "M3 5.5h7.5v7.5H3zM5.5 3h7.5v7.5",
+	left: "M9.5 3.5H13v9H9.5M9 8H2.5M5 5.2L2.2 8L5 10.8",
 }
 
 /** Say a state by shape, word and colour. */
 export function badge(state, word) {
-  return h("span", { class: "badge", "data-state": state }, shape(state), h("span", {}, word))
+	const path = svg("path", { d: SHAPES[state] ?? CIRCLE, "stroke-dasharray": state === "pending" && "2.2 2.12" })
+	const shape = svg("svg", { class: "shape", viewBox: "0 0 16 16", "aria-hidden": "true" }, path)
+	return h("span", { class: "badge", "data-state": state }, shape, word)
 }
 
 let later = new Set()
 
 /** Do something before the next frame is painted, however often it is asked for until then. */
 export function beforePaint(task) {
-  if (later.size === 0) requestAnimationFrame(runLater)
-  later.add(task)
+	if (later.size === 0) requestAnimationFrame(runLater)
+	later.add(task)
 }
 
 function runLater() {
-  const tasks = later
-  later = new Set()
-  for (const task of tasks) task()
+	const tasks = later
+	later = new Set()
+	for (const task of tasks) task()
 }
 
 /** Say something to who listens instead of looking. */
 export function announce(text) {
-  byId("announcer").textContent = text
+	byId("announcer").textContent = text
 }
 
 /** A button that opens a short list of others below itself. */
 export function menu(label, entries) {
-  const details = h("details", { class: "menu" })
-  const close = () => details.removeAttribute("open")
-  const act = (action) => () => {
-    close()
-    details.querySelector("summary").focus()
-    action()
-  }
-  details.append(
-    h("summary", { class: "button quiet" }, label),
-    h(
-      "div",
-      { class: "menu-list" },
-      entries.map(([name, action]) => h("button", { type: "button", on: { click: act(action) } }, name)),
-    ),
-  )
-  details.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !details.open) return
-    event.stopPropagation()
-    close()
-    details.querySelector("summary").focus()
-  })
-  details.addEventListener("focusout", (event) => {
-    if (event.relatedTarget && !details.contains(event.relatedTarget)) close()
-  })
-  return details
+	const details = h("details", { class: "menu" })
+	const summary = h("summary", { class: "button quiet" }, label)
+	const leave = () => {
+		details.open = false
+		summary.focus()
+	}
+	const act = (action) => () => {
+		leave()
+		action()
+	}
+	details.append(
+		summary,
+		h(
+			"div",
+			{ class: "menu-list" },
+			entries.map(([name, action]) => button(name, act(action), "")),
+		),
+	)
+	details.addEventListener("keydown", (event) => {
+		if (event.key !== "Escape" || !details.open) return
+		event.stopPropagation()
+		leave()
+	})
+	details.addEventListener("focusout", (event) => {
+		if (event.relatedTarget && !details.contains(event.relatedTarget)) details.open = false
+	})
+	return details
 }
 
 document.addEventListener("pointerdown", (event) => {
-  for (const open of document.querySelectorAll("details.menu[open]")) {
-    if (!open.contains(/** @type {Node} */ (event.target))) open.removeAttribute("open")
-  }
+	for (const open of document.querySelectorAll("details.menu[open]")) {
+		if (!open.contains(event.target)) open.open = false
+	}
 })
 
 /** Copy a text, and say so on the button; where the browser does not let us, show it to be copied. */
 export async function copy(text, what) {
-  try {
-    await navigator.clipboard.writeText(text)
-  } catch {
-    if (!copyBySelection(text)) return showText(`Copy ${what}`, text)
-  }
-  toast(`Copied ${what}`)
-}
-
-/** The clipboard's own interface is there on secure origins only. */
-function copyBySelection(text) {
-  const area = h("textarea", { class: "off-screen", "aria-hidden": "true", prop: { value: text } })
-  const focused = /** @type {HTMLElement | null} */ (document.activeElement)
-  document.body.append(area)
-  area.select()
-  const isCopied = document.execCommand("copy")
-  area.remove()
-  focused?.focus()
-  return isCopied
+	try {
+		await navigator.clipboard.writeText(text)
+		toast(`Copied ${what}`)
+	} catch {
+		showText(`Copy ${what}`, text)
+	}
 }
 
 let toastTimer = 0
 
 /** Show a few words for a moment; they are said, too. */
 export function toast(text) {
-  const box = byId("toast")
-  box.textContent = text
-  box.hidden = false
-  announce(text)
-  clearTimeout(toastTimer)
-  toastTimer = window.setTimeout(() => (box.hidden = true), 2500)
+	const box = byId("toast")
+	box.textContent = text
+	box.hidden = false
+	announce(text)
+	clearTimeout(toastTimer)
+	toastTimer = window.setTimeout(() => (box.hidden = true), 2500)
 }
 
 /** Show a text in a dialog of its own. */
 export function showText(title, text, ...actions) {
-  const dialog = h(
-    "dialog",
-    { class: "sheet", "aria-label": title },
-    h(
-      "div",
-      { class: "sheet-head" },
-      h("h2", {}, title),
-      h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, "Close"),
-    ),
-    h("pre", { class: "code", tabindex: "0" }, text),
-    actions.length > 0 && h("div", { class: "actions" }, actions),
-  )
-  dialog.addEventListener("close", () => dialog.remove())
-  document.body.append(dialog)
-  dialog.showModal()
-  return dialog
+	const dialog = h(
+		"dialog",
+		{ class: "sheet", "aria-label": title },
+		h(
+			"div",
+			{ class: "sheet-head" },
+			h("h2", {}, title),
+			button("Close", () => dialog.close()),
+		),
+		h("pre", { class: "code", tabindex: "0" }, text),
+		actions.length > 0 && h("div", { class: "actions" }, actions),
+	)
+	dialog.addEventListener("close", () => dialog.remove())
+	document.body.append(dialog)
+	dialog.showModal()
+	return dialog
 }
 
 /** Have the browser keep a value as a file. */
 export function saveAs(name, value) {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 2)], { type: "application/json" }))
-  h("a", { href: url, download: name }).click()
-  setTimeout(() => URL.revokeObjectURL(url), 10_000)
+	const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 2)], { type: "application/json" }))
+	h("a", { href: url, download: name }).click()
+	setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }

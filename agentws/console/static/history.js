@@ -1,39 +1,36 @@
-// @ts-check
 /** The payloads that were run, the newest first. They stay in this browser, until they are cleared. */
 
 const KEY = "agentws.console.payloads"
 const MOST = 50
 const LONGEST = 64_000
 
-/** @returns {string[]} texts of JSON */
 export function payloads() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]")
-    return Array.isArray(kept) ? kept.filter((text) => typeof text === "string") : []
-  } catch {
-    return [] // kept by somebody else, or the browser keeps nothing
-  }
+	try {
+		const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]")
+		return Array.isArray(kept) ? kept.filter((text) => typeof text === "string") : []
+	} catch {
+		return [] // kept by somebody else, or the browser keeps nothing
+	}
 }
 
-/** @param {string} text */
 export function remember(text) {
-  if (text.length > LONGEST) return
-  const others = payloads().filter((other) => other !== text)
-  keep([text, ...others].slice(0, MOST))
+	if (text.length > LONGEST) return
+	const others = payloads().filter((other) => other !== text)
+	keep([text, ...others].slice(0, MOST))
 }
 
 export function forgetAll() {
-  try {
-    localStorage.removeItem(KEY)
-  } catch {
-    // Then there is nothing kept.
-  }
+	try {
+		localStorage.removeItem(KEY)
+	} catch {
+		// Then there is nothing kept.
+	}
 }
 
 function keep(texts) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(texts))
-  } catch {
-    if (texts.length > 1) keep(texts.slice(0, texts.length >> 1)) // it is full
-  }
+	try {
+		localStorage.setItem(KEY, JSON.stringify(texts))
+	} catch {
+		if (texts.length > 1) keep(texts.slice(0, texts.length >> 1)) // it is full
+	}
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /** Keys of the page, and the dialog that lists them. */
 
 import { byId, h } from "./dom.js"
@@ -8,44 +7,40 @@ const SETTING = "agentws.console.keys"
 /** What is typed here is text. */
 const TYPING = "input, textarea, select, [contenteditable]"
 
-/**
- * @param {{ key: string, does: string, action: () => void }[]} keys of one letter; they can be switched
- *   off, for those who speak to their computer
- */
 export function bindKeys(keys) {
-  const dialog = byId("help")
-  const isOn = /** @type {HTMLInputElement} */ (byId("letters"))
-  isOn.checked = stored() !== "off"
-  isOn.addEventListener("change", () => store(isOn.checked ? "on" : "off"))
-  byId("keys").append(...keys.map(({ key, does }) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does))))
-  byId("show-help").addEventListener("click", () => dialog.showModal())
-  byId("close-help").addEventListener("click", () => dialog.close())
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return
-    if (/** @type {Element} */ (event.target).closest(TYPING)) return
-    if (event.key === "?") {
-      event.preventDefault()
-      return dialog.showModal()
-    }
-    const bound = isOn.checked && keys.find(({ key }) => key === event.key)
-    if (!bound) return
-    event.preventDefault()
-    bound.action()
-  })
+	const dialog = byId("help")
+	const isOn = byId("letters")
+	isOn.checked = stored() !== "off"
+	isOn.addEventListener("change", () => store(isOn.checked ? "on" : "off"))
+	byId("keys").append(...keys.map(({ key, does }) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does))))
+	byId("show-help").addEventListener("click", () => dialog.showModal())
+	byId("close-help").addEventListener("click", () => dialog.close())
+	document.addEventListener("keydown", (event) => {
+		if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]")) return
+		if (event.target.closest(TYPING)) return
+		if (event.key === "?") {
+			event.preventDefault()
+			return dialog.showModal()
+		}
+		const bound = isOn.checked && keys.find(({ key }) => key === event.key)
+		if (!bound) return
+		event.preventDefault()
+		bound.action()
+	})
 }
 
 function stored() {
-  try {
-    return localStorage.getItem(SETTING)
-  } catch {
-    return null
-  }
+	try {
+		return localStorage.getItem(SETTING)
+	} catch {
+		return null
+	}
 }
 
 function store(value) {
-  try {
-    localStorage.setItem(SETTING, value)
-  } catch {
-    // Then it holds until the page is loaded again.
-  }
+	try {
+		localStorage.setItem(SETTING, value)
+	} catch {
+		// Then it holds until the page is loaded again.
+	}
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /** What a run asks: a form from the schema, or JSON, which goes once it is answered, here or elsewhere. */
 
 import { inlined } from "./agent_schema.js"
@@ -12,108 +11,107 @@ import { FieldError, schemaForm } from "./schema_form.js"
 const TOO_LATE = "input_not_expected"
 
 export class Questions {
-  element = h("div", { class: "questions" })
-  #open = new Map()
-  #onAnswered
+	element = h("div", { class: "questions" })
+	#open = new Map()
+	#onAnswered
 
-  /** @param {(text: string) => void} onAnswered is told in words how a question ended */
-  constructor(onAnswered) {
-    this.#onAnswered = onAnswered
-  }
+	constructor(onAnswered) {
+		this.#onAnswered = onAnswered
+	}
 
-  /** How many wait for an answer. */
-  get size() {
-    return this.#open.size
-  }
+	/** How many wait for an answer. */
+	get size() {
+		return this.#open.size
+	}
 
-  /** Ask the user. */
-  ask(question) {
-    if (this.#open.has(question.requestId)) return
-    const form = answerForm(question.schema)
-    const complaint = h("p", { class: "complaint", role: "alert", hidden: true })
-    const submit = h("button", { type: "submit", class: "primary" }, "Answer")
-    const label = textOf(question.payload) ?? "The agent asks"
-    const element = h(
-      "form",
-      { class: "question", "aria-label": `Question: ${label}`, novalidate: true },
-      h("div", { class: "question-head" }, badge("input_required", "asks"), h("p", {}, label)),
-      textOf(question.payload) === undefined && h("pre", { class: "code", tabindex: "0" }, pretty(question.payload)),
-      form.element,
-      complaint,
-      h("div", { class: "actions" }, submit),
-    )
-    const card = { question, element, mine: false }
-    element.addEventListener("submit", (event) => {
-      event.preventDefault()
-      this.#answer(card, form, complaint, submit)
-    })
-    element.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element.requestSubmit()
-    })
-    this.#open.set(question.requestId, card)
-    this.element.append(element)
-    announce(`The agent asks: ${label}`)
-  }
+	/** Ask the user. */
+	ask(question) {
+		if (this.#open.has(question.requestId)) return
+		const form = answerForm(question.schema)
+		const complaint = h("p", { class: "complaint", role: "alert", hidden: true })
+		const submit = h("button", { type: "submit", class: "primary" }, "Answer")
+		const label = textOf(question.payload) ?? "The agent asks"
+		const element = h(
+			"form",
+			{ class: "question", "aria-label": `Question: ${label}`, novalidate: true },
+			h("div", { class: "question-head" }, badge("input_required", "asks"), h("p", {}, label)),
+			textOf(question.payload) === undefined && h("pre", { class: "code", tabindex: "0" }, pretty(question.payload)),
+			form.element,
+			complaint,
+			h("div", { class: "actions" }, submit),
+		)
+		const card = { question, element, mine: false }
+		element.addEventListener("submit", (event) => {
+			event.preventDefault()
+			this.#answer(card, form, complaint, submit)
+		})
+		element.addEventListener("keydown", (event) => {
+			if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element.requestSubmit()
+		})
+		this.#open.set(question.requestId, card)
+		this.element.append(element)
+		announce(`The agent asks: ${label}`)
+	}
 
-  async #answer(card, form, complaint, submit) {
-    const { value, error, field } = readAnswer(form)
-    setText(complaint, error ?? "")
-    show(complaint, error !== undefined)
-    if (error !== undefined) return field?.focus()
-    submit.disabled = true
-    card.mine = true
-    try {
-      await card.question.answer(value)
-      this.#close(card.question.requestId, "answered here")
-    } catch (failure) {
-      card.mine = false
-      submit.disabled = false
-      if (failure.code === TOO_LATE) return this.#close(card.question.requestId, "answered elsewhere")
-      setText(complaint, problem(failure))
-      show(complaint, true)
-    }
-  }
+	async #answer(card, form, complaint, submit) {
+		const { value, error, field } = readAnswer(form)
+		setText(complaint, error ?? "")
+		show(complaint, error !== undefined)
+		if (error !== undefined) return field?.focus()
+		submit.disabled = true
+		card.mine = true
+		try {
+			await card.question.answer(value)
+			this.#close(card.question.requestId, "answered here")
+		} catch (failure) {
+			card.mine = false
+			submit.disabled = false
+			if (failure.code === TOO_LATE) return this.#close(card.question.requestId, "answered elsewhere")
+			setText(complaint, problem(failure))
+			show(complaint, true)
+		}
+	}
 
-  /** Take the form away: somebody has answered, or the agent does not want to know any more. */
-  answered({ requestId, withdrawn }) {
-    const card = this.#open.get(requestId)
-    if (card === undefined) return
-    this.#close(requestId, withdrawn ? "withdrawn by the agent" : card.mine ? "answered here" : "answered elsewhere")
-  }
+	/** Take the form away: somebody has answered, or the agent does not want to know any more. */
+	answered({ requestId, withdrawn }) {
+		const card = this.#open.get(requestId)
+		if (card === undefined) return
+		this.#close(requestId, withdrawn ? "withdrawn by the agent" : card.mine ? "answered here" : "answered elsewhere")
+	}
 
-  /** The run is over, and so are its questions. */
-  closeAll() {
-    for (const requestId of [...this.#open.keys()]) this.#close(requestId, "closed with the run")
-  }
+	/** The run is over, and so are its questions. */
+	closeAll() {
+		for (const requestId of [...this.#open.keys()]) this.#close(requestId, "closed with the run")
+	}
 
-  #close(requestId, how) {
-    const card = this.#open.get(requestId)
-    if (card === undefined) return
-    this.#open.delete(requestId)
-    card.element.remove()
-    this.#onAnswered(`Question ${how}`)
-  }
+	#close(requestId, how) {
+		const card = this.#open.get(requestId)
+		if (card === undefined) return
+		this.#open.delete(requestId)
+		card.element.remove()
+		this.#onAnswered(`Question ${how}`)
+	}
 }
 
 function answerForm(schema) {
-  const plain = schema && typeof schema === "object" ? inlined(schema) : undefined
-  if (plain !== undefined && Object.keys(plain).length > 0) return schemaForm(plain)
-  const field = h("textarea", { class: "mono", rows: 3, spellcheck: "false", "aria-label": "Answer as JSON", placeholder: "JSON, e.g. true or {\"approve\": true}" })
-  return {
-    element: field,
-    read: () => {
-      const { value, error } = parseJson(field.value)
-      if (error) throw new FieldError(error, field)
-      return value
-    },
-  }
+	const plain = schema && typeof schema === "object" ? inlined(schema) : undefined
+	if (plain !== undefined && Object.keys(plain).length > 0) return schemaForm(plain)
+	const field = h("textarea", { class: "mono", rows: 3, "aria-label": "Answer as JSON", placeholder: "JSON, e.g. true or {\"approve\": true}" })
+	return {
+		element: field,
+		read: () => {
+			const { value, error } = parseJson(field.value)
+			if (error) throw new FieldError(error, field)
+			return value
+		},
+	}
 }
 
 function readAnswer(form) {
-  try {
-    return { value: form.read() }
-  } catch (error) {
-    if (!(error instanceof FieldError)) throw error
-    return { error: error.message, field: error.field }
-  }
+	try {
+		return { value: form.read() }
+	} catch (error) {
+		if (!(error instanceof FieldError)) throw error
+		return { error: error.message, field: error.field }
+	}
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /** The runs of this page, the newest first, several at once. */
 
 import { byId, show } from "./dom.js"
@@ -8,81 +7,76 @@ import { RunView } from "./run_view.js"
 const MOST = 40
 
 export class Runs {
-  isSlow = false
-  #daemon
-  #edit
-  #onChange
-  #list = byId("run-list")
-  #empty = byId("runs-empty")
-  /** @type {RunView[]} */
-  #views = []
-  #count = 0
+	isSlow = false
+	#daemon
+	#edit
+	#onChange
+	#list = byId("run-list")
+	#empty = byId("runs-empty")
+	#views = []
+	#count = 0
 
-  /**
-   * @param {import("./daemon.js").Daemon} daemon
-   * @param {{ edit: (payload: any, sessionId?: string) => void, changed: () => void }} others
-   */
-  constructor(daemon, { edit, changed }) {
-    this.#daemon = daemon
-    this.#edit = edit
-    this.#onChange = changed
-    byId("clear-runs").addEventListener("click", () => this.#clear())
-  }
+	constructor(daemon, { edit, changed }) {
+		this.#daemon = daemon
+		this.#edit = edit
+		this.#onChange = changed
+		byId("clear-runs").addEventListener("click", () => this.#clear())
+	}
 
-  /** Invoke the agent. */
-  start({ payload, options }) {
-    this.#add(this.#daemon.client.invoke(payload, { ...options, onGap: "skip" }), { payload, options })
-  }
+	/** Invoke the agent. */
+	start({ payload, options }) {
+		this.#add(this.#daemon.client.invoke(payload, { ...options, onGap: "skip" }), { payload, options })
+	}
 
-  /** Follow what runs, or what has ended, after a chunk. */
-  attach(id, after, sessionId) {
-    this.#add(this.#daemon.client.attach(id, { after, onGap: "skip" }), { after, options: { sessionId } })
-  }
+	/** Follow what runs, or what has ended, after a chunk. */
+	attach(id, after, sessionId) {
+		this.#add(this.#daemon.client.attach(id, { after, onGap: "skip" }), { after, options: { sessionId } })
+	}
 
-  /** The socket was lost under all that run. */
-  disconnected() {
-    for (const view of this.#views) view.disconnected()
-  }
+	/** The socket was lost under all that run. */
+	disconnected() {
+		for (const view of this.#views) view.disconnected()
+	}
 
-  /** Stop the newest that runs. */
-  stopNewest() {
-    this.#views.find((view) => !view.isOver)?.stop()
-  }
+	/** Stop the newest that runs. */
+	stopNewest() {
+		this.#views.find((view) => !view.isOver)?.stop()
+	}
 
-  #add(run, request) {
-    const view = new RunView(run, { ...request, number: ++this.#count }, {
-      daemon: this.#daemon,
-      isSlow: () => this.isSlow,
-      again: (payload, options) => this.start({ payload, options }),
-      edit: this.#edit,
-      attach: (id, after) => this.attach(id, after, request.options.sessionId),
-      remove: (gone) => this.#remove(gone),
-      changed: () => this.#changed(),
-    })
-    this.#views.unshift(view)
-    this.#list.prepend(view.element)
-    const old = this.#views.slice(MOST).filter((other) => other.isOver)
-    for (const other of old) this.#remove(other)
-    if (matchMedia("(max-width: 759px)").matches) view.element.scrollIntoView({ block: "nearest" })
-    this.#changed()
-  }
+	#add(run, request) {
+		const view = new RunView(run, { ...request, number: ++this.#count }, {
+			daemon: this.#daemon,
+			isSlow: () => this.isSlow,
+			again: (payload, options) => this.start({ payload, options }),
+			edit: this.#edit,
+			attach: (id, after) => this.attach(id, after, request.options.sessionId),
+			remove: (gone) => this.#remove(gone),
+			changed: () => this.#changed(),
+		})
+		this.#views.unshift(view)
+		this.#list.prepend(view.element)
+		const old = this.#views.slice(MOST).filter((other) => other.isOver)
+		for (const other of old) this.#remove(other)
+		if (matchMedia("(max-width: 759px)").matches) view.element.scrollIntoView({ block: "nearest" })
+		this.#changed()
+	}
 
-  #remove(view) {
-    const isFocused = view.element.contains(document.activeElement)
-    this.#views = this.#views.filter((other) => other !== view)
-    view.element.remove()
-    if (isFocused) byId("runs").focus()
-    this.#changed()
-  }
+	#remove(view) {
+		const isFocused = view.element.contains(document.activeElement)
+		this.#views = this.#views.filter((other) => other !== view)
+		view.element.remove()
+		if (isFocused) byId("runs").focus()
+		this.#changed()
+	}
 
-  #clear() {
-    for (const view of this.#views.filter((other) => other.isOver)) this.#remove(view)
-    byId("runs").focus()
-  }
+	#clear() {
+		for (const view of this.#views.filter((other) => other.isOver)) this.#remove(view)
+		byId("runs").focus()
+	}
 
-  #changed() {
-    show(this.#empty, this.#views.length === 0)
-    show(byId("clear-runs"), this.#views.some((view) => view.isOver))
-    this.#onChange()
-  }
+	#changed() {
+		show(this.#empty, this.#views.length === 0)
+		show(byId("clear-runs"), this.#views.some((view) => view.isOver))
+		this.#onChange()
+	}
 }

@@ -1,268 +1,185 @@
-// @ts-check
 /**
  * A form from a JSON Schema, for the shapes that agents declare. What a form cannot hold is a field of
  * JSON in its place. Whether a value fits, the server says; the form only keeps people from slips.
  */
 
-import { attribute, h } from "./dom.js"
+import { h } from "./dom.js"
 import { pretty } from "./format.js"
 import { parseJson } from "./json_text.js"
 
 /** How deep objects stand in each other before they are JSON. */
 const DEEPEST = 3
 
-/** A text longer than that, by its default or the schema, gets several lines. */
+/** A text that may be longer than that gets several lines, and so do those named like prose. */
 const LONG = 80
+const PROSE = /text|message|prompt|question|content|description|note/i
 
 let fields = 0
 
-/** A value that is left out, as its field is empty and need not be there. */
+/** What is left out, as its field is empty and need not be there. */
 const ABSENT = Symbol("absent")
 
-/** Raised where a field holds what is no value; `message` says what, `field` has the focus then. */
+/** A field holds what is no value: `message` says why, `field` has the focus then. */
 export class FieldError extends Error {
-  constructor(message, field) {
-    super(message)
-    this.field = field
-  }
+	constructor(message, field) {
+		super(message)
+		this.field = field
+	}
 }
 
 /**
- * @typedef {object} Form
- * @property {any} element
- * @property {() => any} read returns the value, or throws FieldError
- * @property {(value: any) => boolean} write returns whether the form can hold it
+ * Return the form for a schema without references: its `element`; `read()`, which returns the value or
+ * throws FieldError; and `write(value)`, which returns whether the form can hold it.
  */
-
-/** Return the form for a schema without references. @returns {Form} */
 export function schemaForm(schema) {
-  const part = partOf(schema, { name: schema.title ?? "Answer", required: true, depth: 0 })
-  const element = h("div", { class: "schema-form" }, part.element)
-  return {
-    element,
-    read: () => {
-      const value = part.read()
-      return value === ABSENT ? null : value
-    },
-    write: (value) => part.write(value),
-  }
+	const part = partOf(schema, { name: schema.title ?? "Answer", required: true, depth: 0 })
+	part.write(undefined)
+	return {
+		element: part.element,
+		read: () => {
+			const value = part.read()
+			return value === ABSENT ? null : value
+		},
+		write: part.write,
+	}
 }
 
-/** Take apart what is "this or null", and single unions. */
+/** Take apart what is "this or null", and unions of one. */
 function simplified(schema) {
-  if (schema === null || typeof schema !== "object") return {}
-  const { allOf, anyOf, oneOf, ...rest } = schema
-  if (allOf?.length === 1) return simplified({ ...rest, ...allOf[0] })
-  const union = anyOf ?? oneOf
-  if (Array.isArray(schema.type)) {
-    const types = schema.type.filter((type) => type !== "null")
-    if (types.length === 1) return { ...schema, type: types[0], nullable: types.length < schema.type.length }
-  }
-  if (!Array.isArray(union)) return schema
-  const some = union.filter((option) => option?.type !== "null")
-  if (some.length === 1) return { ...simplified(some[0]), ...rest, nullable: some.length < union.length }
-  const values = some.map((option) => option?.const)
-  if (values.every((value) => value !== undefined)) return { ...rest, enum: values }
-  return schema
+	if (schema === null || typeof schema !== "object") return {}
+	const { allOf, anyOf, oneOf, type, ...rest } = schema
+	if (allOf?.length === 1) return simplified({ ...allOf[0], ...rest })
+	const union = anyOf ?? oneOf ?? (Array.isArray(type) ? type.map((each) => ({ type: each })) : undefined)
+	if (union === undefined) return schema
+	const some = union.filter((option) => option?.type !== "null")
+	const nullable = some.length < union.length
+	if (some.length === 1) return { ...simplified(some[0]), ...rest, nullable }
+	return some.every((option) => "const" in option) ? { ...rest, nullable, enum: some.map((option) => option.const) } : rest
 }
 
 function partOf(given, place) {
-  const schema = simplified(given)
-  if ("const" in schema) return constant(schema.const)
-  if (Array.isArray(schema.enum)) return choice(schema, place)
-  if (schema.type === "object" && isPlain(schema.properties) && place.depth < DEEPEST) return object(schema, place)
-  if (schema.type === "boolean" && !schema.nullable) return checkbox(schema, place)
-  if (schema.type === "integer" || schema.type === "number") return numeric(schema, place)
-  if (schema.type === "string") return text(schema, place)
-  return json(schema, place)
-}
-
-function isPlain(properties) {
-  return properties && Object.keys(properties).length > 0
+	const schema = simplified(given)
+	if ("const" in schema) return constant(schema.const)
+	if (Array.isArray(schema.enum)) return choice(schema, place)
+	const isObject = Object.keys(schema.properties ?? {}).length > 0
+	if (isObject && place.depth < DEEPEST) return object(schema, place)
+	if (schema.type === "boolean" && !schema.nullable) return checkbox(schema, place)
+	if (schema.type === "integer" || schema.type === "number") return numeric(schema, place)
+	return schema.type === "string" ? text(schema, place) : json(schema, place)
 }
 
 function constant(value) {
-  return { element: "", read: () => value, write: (other) => other === value }
+	return { element: "", isEmpty: () => true, read: () => value, write: (other) => other === value || other === undefined }
 }
 
-function object(schema, place) {
-  const required = new Set(schema.required ?? [])
-  const parts = Object.entries(schema.properties).map(([name, property]) => {
-    const isRequired = required.has(name)
-    return { name, isRequired, ...partOf(property, { name, required: isRequired, depth: place.depth + 1 }) }
-  })
-  const children = parts.map((part) => part.element)
-  const element =
-    place.depth === 0
-      ? h("div", { class: "fields" }, hint(schema, place), children)
-      : h("fieldset", {}, h("legend", {}, place.name), hint(schema, place), h("div", { class: "fields" }, children))
-  return {
-    element,
-    read: () => {
-      const entries = parts.map((part) => [part.name, part.read()]).filter(([, value]) => value !== ABSENT)
-      return entries.length === 0 && !place.required ? ABSENT : Object.fromEntries(entries)
-    },
-    write: (value) => {
-      if (value === undefined) return parts.every((part) => part.write(undefined))
-      if (value === null || typeof value !== "object" || Array.isArray(value)) return false
-      const known = new Set(parts.map((part) => part.name))
-      if (Object.keys(value).some((name) => !known.has(name))) return false
-      return parts.every((part) => part.write(value[part.name]))
-    },
-  }
-}
-
-function choice(schema, place) {
-  const values = schema.nullable ? [...schema.enum, null] : schema.enum
-  const select = h(
-    "select",
-    {},
-    !place.required && h("option", { value: "" }, "not given"),
-    values.map((value, index) => h("option", { value: index }, typeof value === "string" ? value : JSON.stringify(value))),
-  )
-  const start = values.indexOf(schema.default)
-  if (start >= 0) select.value = String(start)
-  return {
-    element: labelled(select, schema, place),
-    read: () => (select.value === "" ? ABSENT : values[Number(select.value)]),
-    write: (value) => {
-      const index = values.indexOf(value)
-      select.value = index < 0 && value === undefined && !place.required ? "" : String(index)
-      return value === undefined || index >= 0
-    },
-  }
+function object(schema, { name, required, depth }) {
+	const needed = new Set(schema.required)
+	const parts = Object.entries(schema.properties).map(([key, property]) => {
+		return { key, ...partOf(property, { name: key, required: needed.has(key), depth: depth + 1 }) }
+	})
+	const hint = schema.description && h("p", { class: "hint" }, schema.description)
+	const inner = h("div", { class: "fields" }, hint, parts.map((part) => part.element))
+	const isEmpty = () => parts.every((part) => part.isEmpty())
+	return {
+		element: depth === 0 ? inner : h("fieldset", {}, h("legend", {}, name), inner),
+		isEmpty,
+		read: () => {
+			if (!required && isEmpty()) return ABSENT
+			return Object.fromEntries(parts.map((part) => [part.key, part.read()]).filter(([, value]) => value !== ABSENT))
+		},
+		write: (value = {}) => {
+			if (value === null || typeof value !== "object" || Array.isArray(value)) return false
+			const hasRoom = Object.keys(value).every((key) => parts.some((part) => part.key === key))
+			return parts.map((part) => part.write(value[part.key])).every(Boolean) && hasRoom
+		},
+	}
 }
 
 function checkbox(schema, place) {
-  const input = h("input", { type: "checkbox", prop: { checked: schema.default === true } })
-  const id = identify(input)
-  const text = hint(schema, place)
-  describe(input, text)
-  return {
-    element: h("div", { class: "field check" }, input, h("label", { for: id }, place.name), text),
-    read: () => (input.checked === schema.default && !place.required ? ABSENT : input.checked),
-    write: (value) => {
-      input.checked = value ?? schema.default ?? false
-      return value === undefined || typeof value === "boolean"
-    },
-  }
+	const input = h("input", { type: "checkbox" })
+	const usual = schema.default ?? false
+	return {
+		element: labelled(input, schema, place),
+		isEmpty: () => input.checked === usual,
+		read: () => (input.checked === schema.default && !place.required ? ABSENT : input.checked),
+		write: (value) => {
+			input.checked = value ?? usual
+			return value === undefined || typeof value === "boolean"
+		},
+	}
+}
+
+/**
+ * A field whose value is a text: `parse` makes the value of it, `format` the text of a value that it can
+ * hold, undefined of another.
+ */
+function field(input, schema, place, parse, format) {
+	const usual = input.localName === "select" && schema.default !== undefined ? (format(schema.default) ?? "") : ""
+	return {
+		element: labelled(input, schema, place),
+		isEmpty: () => input.value === usual,
+		read: () => {
+			if (!input.checkValidity() && (input.value || input.validity.badInput)) {
+				throw new FieldError(`${place.name}: ${input.validationMessage}`, input)
+			}
+			if (input.value.trim() !== "") return parse(input.value)
+			if (!place.required || schema.default !== undefined) return ABSENT
+			if (schema.nullable) return null
+			if (schema.type === "string" && !schema.minLength) return input.value
+			throw new FieldError(`${place.name} is missing`, input)
+		},
+		write: (value) => {
+			const known = value === undefined || (value === null && schema.nullable) ? usual : format(value)
+			input.value = known ?? ""
+			return known !== undefined
+		},
+	}
+}
+
+function choice(schema, place) {
+	const option = (value) => h("option", { value: JSON.stringify(value) }, typeof value === "string" ? value : JSON.stringify(value))
+	const input = h("select", {}, !place.required && h("option", { value: "" }, "not given"), schema.enum.map(option))
+	return field(input, schema, place, JSON.parse, (value) => (schema.enum.includes(value) ? JSON.stringify(value) : undefined))
 }
 
 function numeric(schema, place) {
-  const isWhole = schema.type === "integer"
-  const input = h("input", {
-    type: "number",
-    step: schema.multipleOf ?? (isWhole ? 1 : "any"),
-    min: schema.minimum ?? schema.exclusiveMinimum,
-    max: schema.maximum ?? schema.exclusiveMaximum,
-    inputmode: isWhole ? "numeric" : "decimal",
-    placeholder: ghost(schema),
-    required: place.required && schema.default === undefined,
-  })
-  return {
-    element: labelled(input, schema, place),
-    read: () => {
-      if (input.validity.badInput || (input.value !== "" && !input.checkValidity())) throw wrong(input, place)
-      if (input.value !== "") return Number(input.value)
-      return empty(input, schema, place)
-    },
-    write: (value) => {
-      input.value = value ?? ""
-      return value === undefined || typeof value === "number" || (value === null && schema.nullable === true)
-    },
-  }
+	const input = h("input", {
+		type: "number",
+		step: schema.multipleOf ?? (schema.type === "integer" ? 1 : "any"),
+		min: schema.minimum ?? schema.exclusiveMinimum,
+		max: schema.maximum ?? schema.exclusiveMaximum,
+		placeholder: schema.default,
+	})
+	return field(input, schema, place, Number, (value) => (typeof value === "number" ? String(value) : undefined))
 }
 
 function text(schema, place) {
-  const isLong = String(schema.default ?? "").length > LONG || (schema.maxLength ?? 0) > LONG
-  const isProse = place.depth <= 1 && /text|message|prompt|question|content|description|note/i.test(place.name)
-  const common = {
-    placeholder: ghost(schema),
-    maxlength: schema.maxLength,
-    spellcheck: "false",
-    autocomplete: "off",
-    required: place.required && (schema.minLength ?? 0) > 0,
-  }
-  const field = isLong || isProse
-    ? h("textarea", { ...common, rows: 3 })
-    : h("input", { ...common, type: "text", pattern: schema.pattern })
-  return {
-    element: labelled(field, schema, place),
-    read: () => {
-      if (field.value !== "") return field.value
-      return place.required && schema.default === undefined && !schema.nullable ? "" : empty(field, schema, place)
-    },
-    write: (value) => {
-      field.value = value ?? ""
-      return value === undefined || typeof value === "string" || (value === null && schema.nullable === true)
-    },
-  }
-}
-
-/** An empty field is left out, where that is allowed. */
-function empty(field, schema, place) {
-  if (!place.required || schema.default !== undefined) return ABSENT
-  if (schema.nullable) return null
-  throw new FieldError(`${place.name} is missing`, field)
+	const isLong = schema.maxLength > LONG || PROSE.test(place.name)
+	const common = { placeholder: schema.default ?? schema.examples?.[0], maxlength: schema.maxLength, autocomplete: "off" }
+	const input = isLong ? h("textarea", { ...common, rows: 3 }) : h("input", { ...common, type: "text", pattern: schema.pattern })
+	return field(input, schema, place, (value) => value, (value) => (typeof value === "string" ? value : undefined))
 }
 
 function json(schema, place) {
-  const field = h("textarea", { class: "mono", rows: 3, spellcheck: "false", placeholder: "JSON" })
-  if (schema.default !== undefined) field.value = pretty(schema.default)
-  return {
-    element: labelled(field, schema, place),
-    read: () => {
-      if (field.value.trim() === "") return empty(field, schema, place)
-      const { value, error } = parseJson(field.value)
-      if (error) throw new FieldError(`${place.name}: ${error}`, field)
-      return value
-    },
-    write: (value) => {
-      field.value = value === undefined ? "" : pretty(value)
-      return true
-    },
-  }
+	const placeholder = schema.default === undefined ? "JSON" : JSON.stringify(schema.default)
+	const input = h("textarea", { class: "mono", rows: 2, placeholder })
+	const parse = (typed) => {
+		const { value, error } = parseJson(typed)
+		if (error) throw new FieldError(`${place.name}: ${error}`, input)
+		return value
+	}
+	return field(input, schema, place, parse, pretty)
 }
 
-function wrong(input, place) {
-  return new FieldError(`${place.name}: ${input.validationMessage}`, input)
-}
-
-/** What is taken where nothing is given. */
-function ghost(schema) {
-  if (schema.default === undefined || schema.default === null) return schema.examples?.[0]
-  return typeof schema.default === "string" ? schema.default : JSON.stringify(schema.default)
-}
-
-function identify(field) {
-  field.id = `field-${fields++}`
-  return field.id
-}
-
-function labelled(field, schema, place) {
-  const id = identify(field)
-  const text = hint(schema, place)
-  describe(field, text)
-  const isOptional = !place.required || schema.default !== undefined
-  return h(
-    "div",
-    { class: "field" },
-    h("label", { for: id }, place.name),
-    isOptional && h("span", { class: "optional", "aria-hidden": "true" }, "optional"),
-    field,
-    text,
-  )
-}
-
-function describe(field, text) {
-  if (!text) return
-  text.id = `${field.id}-hint`
-  attribute(field, "aria-describedby", text.id)
-}
-
-function hint(schema, place) {
-  const { minimum: low = schema.exclusiveMinimum, maximum: high = schema.exclusiveMaximum } = schema
-  const range = low !== undefined && high !== undefined ? `${low} to ${high}` : low !== undefined ? `from ${low}` : high !== undefined && `up to ${high}`
-  const told = [schema.description, range].filter(Boolean).join(" · ")
-  return told && place.depth >= 0 ? h("p", { class: "hint" }, told) : null
+function labelled(input, schema, { name, required }) {
+	const { minimum: low = schema.exclusiveMinimum, maximum: high = schema.exclusiveMaximum } = schema
+	const range = [low !== undefined && `from ${low}`, high !== undefined && `to ${high}`].filter(Boolean).join(" ")
+	const told = [schema.description, range].filter(Boolean).join(" · ")
+	const id = (input.id = `field-${fields++}`)
+	const label = h("label", { for: id }, name)
+	const hint = told && h("p", { class: "hint", id: `${id}-hint` }, told)
+	if (hint) input.setAttribute("aria-describedby", hint.id)
+	if (input.type === "checkbox") return h("div", { class: "field check" }, input, label, hint || null)
+	const isOptional = !required || schema.default !== undefined
+	return h("div", { class: "field" }, label, isOptional && h("span", { class: "optional", "aria-hidden": "true" }, "optional"), input, hint || null)
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A constructor of WebSockets for the client, behind which the page sees every frame, cuts the socket,
  * and lets no new one open for a while. The client does not know.
@@ -11,116 +10,115 @@ const CLOSED = 3
 const CUT = { code: 4000, reason: "dropped by the console" }
 
 export class SocketTap {
-  /** What the client makes its sockets with. */
-  WebSocket
-  #onFrame
-  #sockets = new Set()
-  #blockedUntil = 0
+	/** What the client makes its sockets with. */
+	WebSocket
+	#onFrame
+	#sockets = new Set()
+	#blockedUntil = 0
 
-  /** @param {(direction: "out" | "in", data: string | ArrayBuffer) => void} onFrame */
-  constructor(onFrame) {
-    this.#onFrame = onFrame
-    const tap = this
-    this.WebSocket = class extends TappedSocket {
-      constructor(url) {
-        super(url, tap)
-      }
-    }
-  }
+	constructor(onFrame) {
+		this.#onFrame = onFrame
+		const tap = this
+		this.WebSocket = class extends TappedSocket {
+			constructor(url) {
+				super(url, tap)
+			}
+		}
+	}
 
-  get isBlocked() {
-    return performance.now() < this.#blockedUntil
-  }
+	get isBlocked() {
+		return performance.now() < this.#blockedUntil
+	}
 
-  /** Cut what is open. Return whether there was something to cut. */
-  drop() {
-    const sockets = [...this.#sockets]
-    for (const socket of sockets) socket.cut()
-    return sockets.length > 0
-  }
+	/** Cut what is open. Return whether there was something to cut. */
+	drop() {
+		const sockets = [...this.#sockets]
+		for (const socket of sockets) socket.cut()
+		return sockets.length > 0
+	}
 
-  /** Cut what is open and let nothing open for so many seconds. */
-  dropFor(seconds) {
-    this.#blockedUntil = performance.now() + seconds * 1000
-    this.drop()
-  }
+	/** Cut what is open and let nothing open for so many seconds. */
+	dropFor(seconds) {
+		this.#blockedUntil = performance.now() + seconds * 1000
+		this.drop()
+	}
 
-  saw(direction, data) {
-    this.#onFrame(direction, data)
-  }
+	saw(direction, data) {
+		this.#onFrame(direction, data)
+	}
 
-  opened(socket) {
-    this.#sockets.add(socket)
-  }
+	opened(socket) {
+		this.#sockets.add(socket)
+	}
 
-  closed(socket) {
-    this.#sockets.delete(socket)
-  }
+	closed(socket) {
+		this.#sockets.delete(socket)
+	}
 }
 
 /** What the client needs of a WebSocket, around one of the platform's. */
 class TappedSocket {
-  onopen = null
-  onmessage = null
-  onerror = null
-  onclose = null
-  binaryType = "arraybuffer"
-  #real
-  #tap
-  #isCut = false
+	onopen = null
+	onmessage = null
+	onerror = null
+	onclose = null
+	binaryType = "arraybuffer"
+	#real
+	#tap
+	#isCut = false
 
-  constructor(url, tap) {
-    this.#tap = tap
-    if (tap.isBlocked) {
-      // It fails as one does that finds no network: later, and without saying why.
-      setTimeout(() => this.#lose())
-      return
-    }
-    const real = (this.#real = new WebSocket(url))
-    real.binaryType = "arraybuffer"
-    real.onopen = (event) => {
-      tap.opened(this)
-      this.onopen?.(event)
-    }
-    real.onmessage = (event) => {
-      tap.saw("in", event.data)
-      this.onmessage?.(event)
-    }
-    real.onerror = (event) => this.onerror?.(event)
-    real.onclose = (event) => {
-      tap.closed(this)
-      this.onclose?.(event)
-    }
-  }
+	constructor(url, tap) {
+		this.#tap = tap
+		if (tap.isBlocked) {
+			// It fails as one does that finds no network: later, and without saying why.
+			setTimeout(() => this.#lose())
+			return
+		}
+		const real = (this.#real = new WebSocket(url))
+		real.binaryType = "arraybuffer"
+		real.onopen = (event) => {
+			tap.opened(this)
+			this.onopen?.(event)
+		}
+		real.onmessage = (event) => {
+			tap.saw("in", event.data)
+			this.onmessage?.(event)
+		}
+		real.onerror = (event) => this.onerror?.(event)
+		real.onclose = (event) => {
+			tap.closed(this)
+			this.onclose?.(event)
+		}
+	}
 
-  get readyState() {
-    if (this.#isCut) return CLOSED
-    return this.#real?.readyState ?? CONNECTING
-  }
+	get readyState() {
+		if (this.#isCut) return CLOSED
+		return this.#real?.readyState ?? CONNECTING
+	}
 
-  send(data) {
-    if (this.#isCut) return
-    this.#tap.saw("out", data)
-    this.#real.send(data)
-  }
+	send(data) {
+		if (this.#isCut) return
+		this.#tap.saw("out", data)
+		this.#real.send(data)
+	}
 
-  close(code, reason) {
-    if (!this.#isCut) this.#real?.close(code, reason)
-  }
+	close(code, reason) {
+		if (!this.#isCut) this.#real?.close(code, reason)
+	}
 
-  /** Be lost, at once and with all that is on its way, as when the network goes. */
-  cut() {
-    const real = this.#real
-    real.onmessage = real.onerror = real.onclose = null
-    real.close(CUT.code, CUT.reason)
-    this.#tap.closed(this)
-    this.#lose()
-  }
+	/** Be lost, at once and with all that is on its way, as when the network goes. */
+	cut() {
+		const real = this.#real
+		real.onmessage = real.onerror = real.onclose = null
+		real.close(CUT.code, CUT.reason)
+		this.#tap.closed(this)
+		this.#lose()
+	}
 
-  #lose() {
-    if (this.#isCut) return
-    this.#isCut = true
-    this.onerror?.(new Event("error"))
-    this.onclose?.(new CloseEvent("close", { code: 1006 }))
-  }
+	#lose() {
+		if (this.#isCut) return
+		this.#isCut = true
+		this.onerror?.(new Event("error"))
+		this.onclose?.(new CloseEvent("close", { code: 1006 }))
+	}
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A list of which only what can be seen is in the document, so that it may have 100,000 rows. Rows are
  * equally high; the list is a listbox, in which arrow keys move a selection.
@@ -12,171 +11,167 @@ const MARGIN = 8
 let lists = 0
 
 export class WindowedList {
-  /** The element to be put into the page. */
-  element
-  /** The number of the selected row, -1 where there is none. */
-  selected = -1
-  /** Whether the end stays in view when rows are added: until the user scrolls away from it. */
-  #follows
-  #rowHeight
-  #draw
-  #onSelect
-  #items = []
-  #rows = new Map()
-  #canvas
-  #id = `list-${lists++}`
-  #render = () => this.#renderNow()
+	/** The element to be put into the page. */
+	element
+	/** The number of the selected row, -1 where there is none. */
+	selected = -1
+	/** Whether the end stays in view when rows are added: until the user scrolls away from it. */
+	#follows
+	#isFollowing
+	#drawn = 0
+	#rowHeight
+	#draw
+	#onSelect
+	#items = []
+	#rows = new Map()
+	#canvas
+	#id = `list-${lists++}`
+	#render = () => this.#renderNow()
 
-  /**
-   * @param {object} options
-   * @param {string} options.label its accessible name
-   * @param {number} options.rowHeight in pixels
-   * @param {(item: any, index: number) => any[]} options.draw returns the children of a row
-   * @param {(item: any, index: number) => void} options.onSelect
-   * @param {boolean} [options.follows] whether it begins at its end
-   */
-  constructor({ label, rowHeight, draw, onSelect, follows = false }) {
-    this.#rowHeight = rowHeight
-    this.#draw = draw
-    this.#onSelect = onSelect
-    this.#follows = follows
-    this.#canvas = h("div", { class: "canvas", role: "presentation" })
-    this.element = h(
-      "div",
-      {
-        class: "windowed",
-        role: "listbox",
-        tabindex: "0",
-        "aria-label": label,
-        on: {
-          scroll: () => this.#scrolled(),
-          keydown: (event) => this.#move(event),
-          click: (event) => this.#clicked(event),
-        },
-      },
-      this.#canvas,
-    )
-    new ResizeObserver(() => beforePaint(this.#render)).observe(this.element)
-  }
+	/**
+	 * `draw(item)` returns the children of a row; `onSelect(item)` is told of the one that is selected;
+	 * `follows` says whether the list stays at its end. The height of a row is in pixels.
+	 */
+	constructor({ label, rowHeight, draw, onSelect, follows = false }) {
+		this.#rowHeight = rowHeight
+		this.#draw = draw
+		this.#onSelect = onSelect
+		this.#follows = this.#isFollowing = follows
+		this.#canvas = h("div", { class: "canvas", role: "presentation" })
+		this.element = h(
+			"div",
+			{
+				class: "windowed",
+				role: "listbox",
+				tabindex: "0",
+				"aria-label": label,
+				on: {
+					scroll: () => this.#scrolled(),
+					keydown: (event) => this.#move(event),
+					click: (event) => this.#clicked(event),
+				},
+			},
+			this.#canvas,
+		)
+		new ResizeObserver(() => beforePaint(this.#render)).observe(this.element)
+	}
 
-  /** Show these items; `dropped` tells how many went away at the beginning since the last time. */
-  show(items, dropped = 0) {
-    this.#items = items
-    if (dropped > 0) this.#shift(dropped)
-    beforePaint(this.#render)
-  }
+	/** Show these items; `dropped` tells how many went away at the beginning since the last time. */
+	show(items, dropped = 0) {
+		this.#items = items
+		if (dropped > 0) this.#shift(dropped)
+		beforePaint(this.#render)
+	}
 
-  /** Forget what was drawn, as the items are others. */
-  reset(items) {
-    for (const row of this.#rows.values()) row.remove()
-    this.#rows.clear()
-    this.#select(-1)
-    this.show(items)
-  }
+	/** Forget what was drawn, as the items are others. */
+	reset(items) {
+		for (const row of this.#rows.values()) row.remove()
+		this.#rows.clear()
+		this.mark(-1)
+		this.show(items)
+	}
 
-  /** Rows keep what they show when those before them go. */
-  #shift(dropped) {
-    const rows = new Map()
-    for (const [index, row] of this.#rows) {
-      if (index < dropped) row.remove()
-      else rows.set(index - dropped, this.#place(row, index - dropped))
-    }
-    this.#rows = rows
-    if (!this.#follows) this.element.scrollTop -= dropped * this.#rowHeight
-    this.#select(this.selected < dropped ? -1 : this.selected - dropped)
-  }
+	/** Rows keep what they show when those before them go. */
+	#shift(dropped) {
+		const rows = new Map()
+		for (const [index, row] of this.#rows) {
+			if (index < dropped) row.remove()
+			else rows.set(index - dropped, this.#place(row, index - dropped))
+		}
+		this.#rows = rows
+		if (!this.#follows) this.element.scrollTop -= dropped * this.#rowHeight
+		this.mark(this.selected < dropped ? -1 : this.selected - dropped)
+	}
 
-  #scrolled() {
-    const { scrollTop, clientHeight } = this.element
-    this.#follows = scrollTop + clientHeight >= this.#items.length * this.#rowHeight - this.#rowHeight
-    beforePaint(this.#render)
-  }
+	#scrolled() {
+		const { scrollTop, clientHeight } = this.element
+		// By the height that was drawn: items may have come since.
+		this.#follows = this.#isFollowing && scrollTop + clientHeight >= this.#drawn - this.#rowHeight
+		beforePaint(this.#render)
+	}
 
-  #renderNow() {
-    const height = this.#rowHeight
-    this.#canvas.style.height = `${this.#items.length * height}px`
-    if (this.#follows) this.element.scrollTop = this.#items.length * height
-    const { scrollTop, clientHeight } = this.element
-    const first = Math.max(0, Math.floor(scrollTop / height) - MARGIN)
-    const last = Math.min(this.#items.length, Math.ceil((scrollTop + clientHeight) / height) + MARGIN)
-    for (const [index, row] of this.#rows) {
-      if (index >= first && index < last) continue
-      row.remove()
-      this.#rows.delete(index)
-    }
-    for (let index = first; index < last; index++) this.#ensure(index)
-  }
+	#renderNow() {
+		const height = this.#rowHeight
+		this.#drawn = this.#items.length * height
+		this.#canvas.style.height = `${this.#drawn}px`
+		if (this.#follows) this.element.scrollTop = this.#drawn
+		const { scrollTop, clientHeight } = this.element
+		const first = Math.max(0, Math.floor(scrollTop / height) - MARGIN)
+		const last = Math.min(this.#items.length, Math.ceil((scrollTop + clientHeight) / height) + MARGIN)
+		for (const [index, row] of this.#rows) {
+			if (index >= first && index < last) continue
+			row.remove()
+			this.#rows.delete(index)
+		}
+		for (let index = first; index < last; index++) this.#ensure(index)
+	}
 
-  #ensure(index) {
-    const item = this.#items[index]
-    const row = this.#rows.get(index)
-    if (row?.item === item) return attribute(row, "aria-setsize", this.#items.length)
-    const fresh = h("div", { class: "row", role: "option", prop: { item } }, this.#draw(item, index))
-    if (row) row.replaceWith(this.#place(fresh, index))
-    else this.#insert(this.#place(fresh, index), index)
-    this.#rows.set(index, fresh)
-  }
+	#ensure(index) {
+		const item = this.#items[index]
+		const row = this.#rows.get(index)
+		if (row?.item === item) return attribute(row, "aria-setsize", this.#items.length)
+		const fresh = h("div", { class: "row", role: "option", prop: { item } }, this.#draw(item))
+		if (row) row.replaceWith(this.#place(fresh, index))
+		else this.#insert(this.#place(fresh, index), index)
+		this.#rows.set(index, fresh)
+	}
 
-  /** The order in the document is the order of the list, for who hears it. */
-  #insert(row, index) {
-    const next = this.#rows.get(index + 1)
-    if (next) next.before(row)
-    else this.#canvas.append(row)
-  }
+	/** The order in the document is the order of the list, for who hears it. */
+	#insert(row, index) {
+		const next = this.#rows.get(index + 1)
+		if (next) next.before(row)
+		else this.#canvas.append(row)
+	}
 
-  #place(row, index) {
-    row.index = index
-    row.id = `${this.#id}-${index}`
-    row.style.transform = `translateY(${index * this.#rowHeight}px)`
-    row.style.height = `${this.#rowHeight}px`
-    attribute(row, "aria-posinset", index + 1)
-    attribute(row, "aria-setsize", this.#items.length)
-    attribute(row, "aria-selected", String(index === this.selected))
-    return row
-  }
+	#place(row, index) {
+		row.index = index
+		row.id = `${this.#id}-${index}`
+		row.style.transform = `translateY(${index * this.#rowHeight}px)`
+		row.style.height = `${this.#rowHeight}px`
+		attribute(row, "aria-posinset", index + 1)
+		attribute(row, "aria-setsize", this.#items.length)
+		attribute(row, "aria-selected", index === this.selected)
+		return row
+	}
 
-  #clicked(event) {
-    const row = event.target.closest(".row")
-    if (row && this.element.contains(row)) this.select(row.index)
-  }
+	#clicked(event) {
+		const row = event.target.closest(".row")
+		if (row && this.element.contains(row)) this.select(row.index)
+	}
 
-  #move(event) {
-    const page = Math.max(1, Math.floor(this.element.clientHeight / this.#rowHeight) - 1)
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }
-    const step = steps[event.key]
-    if (step === undefined || this.#items.length === 0 || event.altKey || event.ctrlKey || event.metaKey) return
-    event.preventDefault()
-    const from = this.selected < 0 ? Math.floor(this.element.scrollTop / this.#rowHeight) - Math.sign(step) : this.selected
-    this.select(Math.min(this.#items.length - 1, Math.max(0, from + step)))
-  }
+	#move(event) {
+		const page = Math.max(1, Math.floor(this.element.clientHeight / this.#rowHeight) - 1)
+		const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }
+		const step = steps[event.key]
+		if (step === undefined || this.#items.length === 0 || event.altKey || event.ctrlKey || event.metaKey) return
+		event.preventDefault()
+		const from = this.selected < 0 ? Math.floor(this.element.scrollTop / this.#rowHeight) - Math.sign(step) : this.selected
+		this.select(Math.min(this.#items.length - 1, Math.max(0, from + step)))
+	}
 
-  /** Select a row, bring it into view, and tell of it. */
-  select(index) {
-    this.#bringIntoView(index)
-    this.#select(index)
-    this.#onSelect(this.#items[index], index)
-  }
+	/** Select a row, bring it into view, and tell of it. */
+	select(index) {
+		this.#bringIntoView(index)
+		this.mark(index)
+		this.#onSelect(this.#items[index])
+	}
 
-  /** Mark a row as the selected one, and tell nobody. */
-  mark(index) {
-    this.#select(index)
-  }
+	/** Mark a row as the selected one, -1 for none, and tell nobody. */
+	mark(index) {
+		const mark = (at, is) => attribute(this.#rows.get(at) ?? h("i"), "aria-selected", is)
+		mark(this.selected, false)
+		this.selected = index
+		mark(index, true)
+		attribute(this.element, "aria-activedescendant", index >= 0 && `${this.#id}-${index}`)
+	}
 
-  #select(index) {
-    const mark = (at, is) => attribute(this.#rows.get(at) ?? h("i"), "aria-selected", String(is))
-    mark(this.selected, false)
-    this.selected = index
-    mark(index, true)
-    attribute(this.element, "aria-activedescendant", index >= 0 && `${this.#id}-${index}`)
-  }
-
-  #bringIntoView(index) {
-    const { element } = this
-    const top = index * this.#rowHeight
-    if (top < element.scrollTop) element.scrollTop = top
-    const bottom = top + this.#rowHeight - element.clientHeight
-    if (bottom > element.scrollTop) element.scrollTop = bottom
-    this.#follows = index === this.#items.length - 1 && this.#follows
-    this.#renderNow()
-  }
+	#bringIntoView(index) {
+		const { element } = this
+		const top = index * this.#rowHeight
+		if (top < element.scrollTop) element.scrollTop = top
+		const bottom = top + this.#rowHeight - element.clientHeight
+		if (bottom > element.scrollTop) element.scrollTop = bottom
+		this.#follows &&= index === this.#items.length - 1
+		this.#renderNow()
+	}
 }
