@@ -18,6 +18,7 @@ from agentws.daemon.server import Server
 from tests.support.redis_server import RedisServer, running_redis
 
 pytest_plugins = [
+    "tests.support.browser",
     "tests.support.http_client",
     "tests.support.primary",
     "tests.support.processes",
@@ -122,8 +123,8 @@ class Running(Address):
 Serve = Callable[..., Awaitable[Running]]
 
 
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+@asynccontextmanager
+async def serving() -> AsyncIterator[Serve]:
     """Start servers for agents, with sections of settings; they are drained at the end."""
     servers: list[Server] = []
 
@@ -138,6 +139,13 @@ async def serve() -> AsyncIterator[Serve]:
 
     yield start
     await asyncio.gather(*(server.drain() for server in servers))
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start servers for agents, as `serving` does."""
+    async with serving() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import { bytes, clock, number, prettyText, shortId } from "./format.js"
 import { WindowedList } from "./windowed_list.js"
 
 /** How many are kept, and how many go at once when there are more. */
-const MOST = 100_000
-const BATCH = 10_000
+const MOST = 120_000
+const BATCH = 20_000
 
 /** A frame longer than that is kept in part. */
 const LONGEST = 256_000

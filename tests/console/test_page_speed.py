@@ -1,0 +1,90 @@
+"""The page is light, and stays fluent with 10,000 chunks and 100,000 frames."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from playwright.async_api import expect
+
+from agentws import InvocationContext
+from tests.conftest import Serve
+from tests.support.agents import agent_of, each
+from tests.support.browser import IN_A_BROWSER, Console, OpenConsole
+
+pytestmark = IN_A_BROWSER
+
+SIZE = """\
+[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .filter(({ name }) => !name.endsWith(".json") && !name.endsWith("/state"))
+  .reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0)
+"""
+"""The bytes of the page and all of its files, unpacked."""
+
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+NOTE_CLICKS = """\
+globalThis.clicks = []
+new PerformanceObserver((list) => {
+  for (const { name, duration } of list.getEntries()) if (name === "click") clicks.push(duration)
+}).observe({ type: "event", durationThreshold: 16, buffered: true })
+"""
+"""Has the browser tell how long it took from each click to the next paint, in ms."""
+
+NEXT_PAINT = "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+
+
+async def slowest_click(console: Console, *buttons: str) -> float:
+    """Click these, and return the longest time until the page showed it, in ms; 0 if below 16."""
+    for name in buttons:
+        await console.button(name).first.click()
+        await console.page.evaluate(
+            "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+        )
+    return float(await console.page.evaluate("Math.max(0, ...clicks)"))
+
+
+async def test_it_is_light_and_seen_soon(serve_console: Serve, open_console: OpenConsole) -> None:
+    console = await open_console(await serve_console(agent_of(each)))
+    await console.page.reload()
+    await expect(console.page.locator("#connection")).to_have_text("connected")
+    size = await console.page.evaluate(SIZE)
+    assert 100_000 < size <= 150_000
+    assert await console.page.evaluate(FIRST_PAINT) < 200
+
+
+async def many(payload: Any, _: InvocationContext) -> AsyncGenerator[Any, None]:
+    """Stream so many tokens, a hundred at a time."""
+    for number in range(payload["chunks"]):
+        yield {"token": f"word {number}, "}
+        if number % 100 == 99:
+            await asyncio.sleep(payload["pause"])
+
+
+async def test_ten_thousand_chunks_leave_it_fluent(
+    serve_console: Serve, open_console: OpenConsole
+) -> None:
+    console = await open_console(await serve_console(agent_of(many)))
+    await console.page.evaluate(NOTE_CLICKS)
+    await console.run('{"chunks": 10000, "pause": 0.01}')
+    run = console.page.get_by_role("article", name="Run 1")
+    await expect(run).to_contain_text("first after")
+    meanwhile = await slowest_click(console, "Chunks", "Text", "Pause", "Pause")
+    await expect(run).to_contain_text("10,000 chunks", timeout=20_000)
+    afterwards = await slowest_click(console, "Chunks", "Text", "Chunks")
+    assert await run.get_by_role("option").count() < 100
+    assert max(meanwhile, afterwards) < 100, (meanwhile, afterwards)
+
+
+async def test_a_hundred_thousand_frames_leave_it_fluent(
+    serve_console: Serve, open_console: OpenConsole
+) -> None:
+    console = await open_console(await serve_console(agent_of(many)))
+    await console.page.evaluate(NOTE_CLICKS)
+    await console.run('{"chunks": 100000, "pause": 0}')
+    run = console.page.get_by_role("article", name="Run 1")
+    await expect(run).to_contain_text("first after")
+    meanwhile = await slowest_click(console, "Pause", "Pause", "Slow reader", "Slow reader")
+    await expect(run).to_contain_text("100,000 chunks", timeout=40_000)
+    afterwards = await slowest_click(console, "Pause", "Pause", "Drop my socket", "Chunks")
+    assert await console.rows("Frames").count() < 100
+    assert max(meanwhile, afterwards) < 100, (meanwhile, afterwards)
