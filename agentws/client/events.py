@@ -17,11 +17,17 @@ class Chunk(Struct, frozen=True):
 
 
 class Question:
-    """What the agent wants to know; `schema` is a JSON Schema of the answer, or None."""
+    """What the agent wants to know; `schema` is a JSON Schema of the answer, or None.
 
-    __slots__ = ("_answer", "payload", "request_id", "schema")
+    `number` is its place among the chunks.
+    """
 
-    def __init__(self, request_id: str, payload: Any, schema: Any, answer: Answer) -> None:
+    __slots__ = ("_answer", "number", "payload", "request_id", "schema")
+
+    def __init__(
+        self, number: int, request_id: str, payload: Any, schema: Any, answer: Answer
+    ) -> None:
+        self.number = number
         self.request_id = request_id
         self.payload = payload
         self.schema = schema

@@ -231,7 +231,7 @@ class Following:
         self._asked.add(request_id)
         self._open_questions.add(request_id)
         self.status = "input_required"
-        question = Question(request_id, message.payload, message.schema, self._answer)
+        question = Question(number, request_id, message.payload, message.schema, self._answer)
         self.feed.put(0 if is_untimely else number, question)
 
     async def _answer(self, request_id: str, payload: Any) -> None:

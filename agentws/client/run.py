@@ -187,6 +187,9 @@ class Asks(Protocol):
     async def send(self, following: Following, payload: Any) -> None:
         """Put something into its inbox."""
 
+    async def answer(self, following: Following, request_id: str, payload: Any) -> None:
+        """Answer one of its questions."""
+
 
 class Run(Readable):
     """What a client has of an invocation: it is read, and spoken to."""
@@ -211,6 +214,13 @@ class Run(Readable):
         Raises `InvocationFailed` (`too_many_inputs`, `already_finished`, …).
         """
         await self._asks.send(self._following, payload)
+
+    async def answer(self, request_id: str, payload: Any) -> None:
+        """Answer a question that somebody else was asked, and wait until the server has the answer.
+
+        Raises `InvocationFailed` (`input_not_expected` where it is not open, …).
+        """
+        await self._asks.answer(self._following, request_id, payload)
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:

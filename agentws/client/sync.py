@@ -86,7 +86,9 @@ class SyncQuestion(Question):
         async def forward(_request_id: str, payload: Any) -> None:
             await question.answer(payload)
 
-        super().__init__(question.request_id, question.payload, question.schema, forward)
+        super().__init__(
+            question.number, question.request_id, question.payload, question.schema, forward
+        )
         self._thread = thread
 
     def answer(self, payload: Any) -> None:  # type: ignore[override]
@@ -172,6 +174,10 @@ class SyncRun:
     def send(self, payload: Any) -> None:
         """See `Run.send`."""
         self._thread.do(self._run.send(payload))
+
+    def answer(self, request_id: str, payload: Any) -> None:
+        """See `Run.answer`."""
+        self._thread.do(self._run.answer(request_id, payload))
 
     def detach(self) -> None:
         """See `Run.detach`."""

@@ -126,7 +126,8 @@ class Heard:
             return
         self._asked.add(asked.request_id)
         schema = told(asked.schema) if isinstance(asked.schema, Raw) else None
-        question = Question(asked.request_id, told(asked.payload), schema, self._answer)
+        its_number = asked.sequence_number if isinstance(asked, Awaiting) else number
+        question = Question(its_number, asked.request_id, told(asked.payload), schema, self._answer)
         self._questions.append(question)
         self.feed.put(number, question)
         self._tell()

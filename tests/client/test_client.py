@@ -501,3 +501,28 @@ async def test_a_run_that_nobody_reads_does_not_hold_up_others(
         async with asyncio.timeout(PATIENCE):
             assert await client.invoke(list(range(5000))) == list(range(5000))
         assert [chunk async for chunk in unread] == list(range(5000))
+
+
+async def test_a_question_is_answered_by_a_client_that_was_not_asked(
+    serve: Serve, connect_to: Connect
+) -> None:
+    async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
+        yield "first"
+        yield await context.ask("May I?")
+
+    server = await serve(agent_of(invoke))
+    async with connect_to(server) as asked, connect_to(server) as other:
+        events = asked.invoke({}, id="a").events()
+        assert await anext(events) == Chunk(1, "first")
+        question = await anext(events)
+        assert isinstance(question, Question)
+        assert question.number == 2
+        late = await anext(other.attach("a", after=2).events())  # it is told out of its place
+        assert isinstance(late, Question)
+        assert late.number == 2
+        other_run = other.attach("a", after=2)
+        with pytest.raises(InvocationFailed, match="input_not_expected"):
+            await other_run.answer("unknown", "no")
+        await other_run.answer(question.request_id, "yes")
+        assert await anext(events) == Answered(question.request_id, withdrawn=False)
+        assert await anext(events) == Chunk(4, "yes")
