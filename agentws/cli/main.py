@@ -6,6 +6,7 @@ import click
 
 from agentws.cli.check import check
 from agentws.cli.dev import dev
+from agentws.cli.invoke import invoke
 from agentws.cli.serve import serve
 from agentws.config.otel_variables import forget_empty
 from agentws.daemon.process import open_streams
@@ -51,5 +52,5 @@ def main() -> None:
     forget_empty(os.environ)
 
 
-for command in (serve, check, dev):
+for command in (serve, dev, invoke, check):
     main.add_command(command)

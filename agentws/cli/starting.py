@@ -4,9 +4,9 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
+from agentws.cli.ending import Complaint
 
 if TYPE_CHECKING:
     from agentws.agent.loading import Served
@@ -14,15 +14,8 @@ if TYPE_CHECKING:
     from agentws.config.sources import Loaded
 
 
-class StartError(click.ClickException):
-    """The daemon cannot start as told; shown as a sentence a mistake, and exit code 2."""
-
-    exit_code = 2
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print each line on stderr, without the usage lines that click has for a bad option."""
-        for sentence in self.format_message().splitlines():
-            click.echo(f"agentws: {sentence}", file=file, err=True)
+class StartError(Complaint):
+    """The daemon cannot start as told."""
 
 
 @contextmanager
