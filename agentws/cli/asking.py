@@ -145,5 +145,6 @@ def _parser(field: Field) -> Callable[[Line, str], Any]:
 def _prompt(line: Line, name: str) -> str:
     is_news = line.about.lower().replace(" ", "_") not in ("", name.lower())
     about = f" ({line.about})" if name and is_news else ""
-    default = f", {shown_default(line)} if empty" if line.has_default else ""
+    default = "" if line.may_be_empty else f", {shown_default(line)} if empty"
+    default = default if line.has_default else ""
     return f"{name}{about} {styled(f'[{line.hint}{default}]', dim=True)}: ".lstrip()

@@ -106,6 +106,8 @@ class Reach:
         self._headers = headers
         self._api_key = api_key
         self._token_command = token_command
+        self._token = ""
+        """The first one, which all clients begin with."""
         self._connect_timeout = connect_timeout
 
     def again(self, *arguments: str) -> str:
@@ -121,7 +123,8 @@ class Reach:
 
         token = None
         if self._token_command is not None:
-            token = await _TokenCommand.begin(self._token_command)
+            self._token = self._token or await _token_of(self._token_command)
+            token = _TokenCommand(self._token_command, self._token)
         try:
             return connect(
                 self._url,
@@ -161,19 +164,15 @@ def _full_url(url: str) -> str:
 
 
 class _TokenCommand:
-    """Prints a token at each connect. The first one is fetched before there is a connection.
+    """Asks a command for a token at each connect but the first one.
 
-    So a command that does not work is told of at once, and its time counts as nobody's.
+    The first token is there before the client is, so that a command that does not work is told of
+    at once, and no connection waits for it.
     """
 
     def __init__(self, command: str, token: str) -> None:
         self._command = command
         self._first: str | None = token
-
-    @classmethod
-    async def begin(cls, command: str) -> _TokenCommand:
-        """Fetch the first token. Raises `Complaint`."""
-        return cls(command, await _token_of(command))
 
     async def __call__(self) -> str:
         """Return a token. Raises `Complaint`."""

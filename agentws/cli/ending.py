@@ -30,11 +30,16 @@ class Failure(Complaint):
 
 
 class Interrupts:
-    """Ctrl-C while the event loop runs: each one takes the next step, the last one ever again."""
+    """Ctrl-C while the event loop runs: each one takes the next step, the last one ever again.
+
+    SIGTERM takes the last step at once.
+    """
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self._steps = list(steps)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._take)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._take)
+        loop.add_signal_handler(signal.SIGTERM, steps[-1])
 
     def _take(self) -> None:
         step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]

@@ -4,6 +4,7 @@ import os
 
 import click
 
+from agentws.cli.bench import bench
 from agentws.cli.check import check
 from agentws.cli.dev import dev
 from agentws.cli.invoke import invoke
@@ -52,5 +53,5 @@ def main() -> None:
     forget_empty(os.environ)
 
 
-for command in (serve, dev, invoke, check):
+for command in (serve, dev, invoke, bench, check):
     main.add_command(command)
