@@ -113,6 +113,16 @@ class SigningKeys:
         self._timer = asyncio.get_running_loop().call_later(pause, self.open)
 
 
+def fetch_keys(url: str, patience: float) -> None:
+    """Fetch the keys of an issuer once, to see that there are some; this blocks.
+
+    Each read may take `patience` seconds. Raises `jwt.PyJWTError`.
+    """
+    from jwt import PyJWKClient
+
+    PyJWKClient(url, cache_jwk_set=False, timeout=patience).get_signing_keys()
+
+
 class TokenVerifier:
     """Tells whom a token names, if it was made by the issuer for this audience."""
 

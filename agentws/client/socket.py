@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -262,4 +263,15 @@ def _why_not_open(error: Exception) -> HandshakeFailed:
         after = parse_retry_after(error.headers.get("Retry-After") if error.headers else None)
         reason = f"The server answered the handshake with {error.status}"
         return HandshakeFailed(reason, error.status, after)
-    return HandshakeFailed(f"No connection: {error or type(error).__name__}", None, None)
+    return HandshakeFailed(f"No connection: {in_words(error)}", None, None)
+
+
+def in_words(error: Exception) -> str:
+    """Return why there is no connection, without what is for programmers alone."""
+    from aiohttp import ClientConnectorError
+
+    if not isinstance(error, ClientConnectorError):
+        return str(error) or type(error).__name__
+    why = error.os_error  # of which there may have been several, one for each address
+    known = os.strerror(why.errno) if why.errno and why.errno > 0 else why.strerror or why
+    return f"{error.host}:{error.port} cannot be reached ({known})"

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 Signal = Literal["TRACES", "METRICS", "LOGS"]
 
-_SIGNALS: Final[tuple[Signal, ...]] = ("TRACES", "METRICS", "LOGS")
+SIGNALS: Final[tuple[Signal, ...]] = ("TRACES", "METRICS", "LOGS")
 
 _SERVED: Final = re.compile("otlp.*|azure_monitor_opentelemetry_exporter")
 """Exporters that there are, wherever an endpoint or connection string is set."""
@@ -83,7 +83,7 @@ def problems(environ: Mapping[str, str]) -> Iterator[str]:
 
 def warnings(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for every exporter that is asked for in vain."""
-    for signal in _SIGNALS:
+    for signal in SIGNALS:
         names = _exporters(signal, environ) - {"none"}
         if unserved := sorted(name for name in names if not _SERVED.fullmatch(name)):
             more = "; telemetry.prometheus serves /metrics" if "prometheus" in unserved else ""

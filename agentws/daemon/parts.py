@@ -41,7 +41,7 @@ class Parts:
         self.settings = settings
         self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
         self.telemetry = telemetry = _make_telemetry(settings)
-        self.store = _make_store(settings)
+        self.store = make_store(settings)
         self.draining = draining = Draining()
         readiness = Readiness(agent.readiness) if agent.readiness else None
         self.health = Health(self.store, draining, readiness)
@@ -138,7 +138,7 @@ def _class_http(
     )
 
 
-def _make_store(settings: Settings) -> Store:
+def make_store(settings: Settings) -> Store:
     """Return the store that the settings name. Raises `StoreError`."""
     kept = settings.invocations
     if settings.store.url == "memory://":

@@ -64,6 +64,10 @@ class MemoryStore:
     async def open(self) -> None:
         """See `Store.open`."""
 
+    async def ping(self) -> str:
+        """See `Store.ping`."""
+        return ""
+
     def claim(
         self,
         log: Log,

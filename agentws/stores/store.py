@@ -51,6 +51,12 @@ class Store(Protocol):
     async def open(self) -> None:
         """Make ready, before anything else. Raises `StoreError`."""
 
+    async def ping(self) -> str:
+        """Try whether it answers, without opening it; return what is wrong, in a few words.
+
+        It is the empty text where nothing is, and has no secrets in any case.
+        """
+
     def claim(
         self,
         log: Log,

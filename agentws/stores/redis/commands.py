@@ -120,6 +120,14 @@ class Commands:
         if await self.route.find():
             self._retire()
 
+    async def ping(self) -> str:
+        """Return what keeps Redis from answering, in a few words without secrets, if anything."""
+        try:
+            await self.exchange((b"PING",))
+        except FAILURES as error:
+            return in_few_words(error)
+        return ""
+
     async def load_scripts(self) -> None:
         """Make all scripts known to Redis. Raises as `exchange`."""
         await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))

@@ -142,6 +142,10 @@ class RedisStore:
             Upkeep(partial(self._lease.watch, self._on_sleep)),
         ]
 
+    async def ping(self) -> str:
+        """See `Store.ping`."""
+        return await self._commands.ping()
+
     def claim(
         self,
         log: Log,
