@@ -31,15 +31,26 @@ Serve it while you write it, with a page to try it on:
     agentws dev ./agent.py:invoke
 
 \b
-Serve it, and see what it is configured with:
+Serve it, and see what it is configured with, and whether that answers:
     agentws serve --handler ./agent.py:invoke
-    agentws check --config config.toml
+    agentws check --config config.toml --connect
+
+\b
+Talk to it, and see how much it bears:
+    agentws invoke localhost:8088 "What is new?"
+    agentws bench localhost:8088 "What is new?" --sockets 50
 
 Configuration comes from flags, from AGENTWS_SECTION__KEY environment variables (such as
 AGENTWS_SERVER__PORT), from variables that hosting platforms set (such as PORT), from the
 configuration file and from defaults; the first of these that has a value wins.
 
-Exit codes: 0 all is well; 1 it ran and failed; 2 bad usage or configuration.
+Exit codes: 0 all is well; 1 it ran and failed; 2 bad usage or configuration, or no connection.
+
+\b
+Commands and options are completed by the shell once it was told:
+    eval "$(_AGENTWS_COMPLETE=bash_source agentws)"      # in ~/.bashrc
+    eval "$(_AGENTWS_COMPLETE=zsh_source agentws)"       # in ~/.zshrc
+    _AGENTWS_COMPLETE=fish_source agentws | source       # in ~/.config/fish/config.fish
 """
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,15 +16,24 @@ if TYPE_CHECKING:
     from agentws.config.sources import Loaded
 
 
-@click.command()
+_PAGE: Final = """\
+Run the daemon until SIGTERM or SIGINT.
+
+Without a handler it serves a built-in agent that echoes what it is sent. On the signal it stops
+accepting work and gives running invocations server.shutdown_grace seconds to finish; log lines go
+to stdout.
+
+\b
+    agentws serve
+    agentws serve --handler ./agent.py:agent --port 8000
+    agentws serve --config config.toml
+"""
+
+
+@click.command(help=_PAGE, short_help="Run the daemon until SIGTERM or SIGINT.")
 @configured
 def serve(file: Path | None, **flags: object) -> None:
-    """Run the daemon until SIGTERM or SIGINT.
-
-    Without a handler it serves a built-in agent that echoes what it is sent. On the signal it
-    stops accepting work and gives running invocations server.shutdown_grace seconds to finish;
-    log lines go to stdout.
-    """
+    """Run the daemon; the process ends with its exit code."""
     try:
         code = _serve(file, keyed(flags), Signals())
     except Stopped:
