@@ -183,6 +183,8 @@ class Conversation:
     # --- questions ---
 
     async def _ask(self, question: Question) -> None:
+        if self._cancelling is not None:
+            return
         if self._is_attached and not await self._is_open(question):
             return
         self._status_line.hide()

@@ -84,7 +84,7 @@ class Terminal:
 async def terminal(
     *arguments: str, folder: Path = ROOT, stdout: int | None = None, **environ: str
 ) -> AsyncIterator[Terminal]:
-    """Run Python in a terminal; `stdout` is a file descriptor that takes the place of its output."""
+    """Run Python in a terminal; `stdout` is a file descriptor in place of the terminal."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
     kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
