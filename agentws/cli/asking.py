@@ -38,6 +38,7 @@ class Asker:
         self._open: deque[Question] = deque()
         self._asking: asyncio.Task[None] | None = None
         self._sending = ""
+        self._is_at_prompt = False
 
     def ask(self, question: Question) -> None:
         """Ask, after what is being asked."""
@@ -64,6 +65,8 @@ class Asker:
         if self._asking is not None:
             self._asking.cancel()
             self._asking = None
+        if self._is_at_prompt:
+            self._is_at_prompt = False
             click.echo(err=True)
 
     def _begin(self) -> None:
@@ -77,7 +80,7 @@ class Asker:
                 await self._put(question)
             except EOFError:
                 self._asking = None
-                click.echo(err=True)
+                self.end()
                 await self._stage.resume()
                 self._stage.unanswered(question)
                 return
@@ -120,8 +123,11 @@ class Asker:
             click.echo(f"  {number}) {choice}", err=True)
         while True:
             click.echo(_prompt(line, name), nl=False, err=True)
+            self._is_at_prompt = True
+            typed = await self._keyboard.line()
+            self._is_at_prompt = False
             try:
-                return parse(line, await self._keyboard.line())
+                return parse(line, typed)
             except ValueError as error:
                 click.echo(f"{error}.", err=True)
 
@@ -145,6 +151,6 @@ def _parser(field: Field) -> Callable[[Line, str], Any]:
 def _prompt(line: Line, name: str) -> str:
     is_news = line.about.lower().replace(" ", "_") not in ("", name.lower())
     about = f" ({line.about})" if name and is_news else ""
-    default = "" if line.may_be_empty else f", {shown_default(line)} if empty"
-    default = default if line.has_default else ""
+    shows_default = line.has_default and not line.may_be_empty
+    default = f", {shown_default(line)} if empty" if shows_default else ""
     return f"{name}{about} {styled(f'[{line.hint}{default}]', dim=True)}: ".lstrip()

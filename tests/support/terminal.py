@@ -35,11 +35,14 @@ class Terminal:
 
     async def until(self, text: str) -> None:
         """Wait until a text was printed, after the one that was waited for before."""
-        async with asyncio.timeout(PATIENCE):
-            while (found := self.text.find(text, self._seen)) < 0:
-                assert not self._is_over, f"{text!r} is not in {self.text[self._seen :]!r}"
-                self._news.clear()
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (found := self.text.find(text, self._seen)) < 0 and not self._is_over:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            found = -1
+        assert found >= 0, f"{text!r} is not in {self.text[self._seen :]!r}"
         self._seen = found + len(text)
 
     def type(self, line: str) -> None:
