@@ -225,7 +225,7 @@ class Connection:
             await self._sleep(delay, tries, patience)
             tries.count += 1
             try:
-                return await self._attempt(patience)
+                return await self._attempt(tries, patience)
             except HandshakeFailed as failure:
                 delay = self._judge(failure, tries)
 
@@ -235,13 +235,15 @@ class Connection:
         if left <= delay:
             raise tries.last
 
-    async def _attempt(self, patience: Patience) -> Socket:
+    async def _attempt(self, tries: _Attempts, patience: Patience) -> Socket:
         most = min(self._timings.connect_timeout, max(patience.left(self._clock()), 0.001))
         try:
             async with asyncio.timeout(most):
                 endpoint = replace(self._endpoint, headers=await self._headers())
                 return await Socket.open(endpoint, self._owner.take, self._on_frame)
         except TimeoutError:
+            if tries.count > 1 and most < self._timings.connect_timeout / 2:
+                raise tries.last from None  # which says more than an attempt with hardly any time
             raise HandshakeFailed(f"No answer within {most:.3g} s", None, None) from None
 
     async def _headers(self) -> dict[str, str]:
