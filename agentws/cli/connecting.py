@@ -119,6 +119,8 @@ class Reach:
 
     async def client(self) -> Client:
         """Return a client that is not connected yet. Raises `Complaint`."""
+        import aiohttp  # noqa: F401 - or the time that it takes would be the connection's
+
         from agentws.client import connect
 
         token = None

@@ -185,12 +185,12 @@ class Conversation:
     async def _ask(self, question: Question) -> None:
         if self._cancelling is not None:
             return
-        if self._is_attached and not await self._is_open(question):
-            return
         self._status_line.hide()
         await self._screen.question(
             question.number, question.request_id, question.payload, question.schema
         )
+        if self._is_attached and not await self._is_open(question):
+            return
         if self._asker is None:
             self._screen.break_line()
             raise self._unanswered(question)

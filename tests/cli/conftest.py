@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,16 +27,16 @@ Agentws = Callable[..., Awaitable[Done]]
 
 @asynccontextmanager
 async def started(
-    *arguments: str, folder: Path, stdout: int = asyncio.subprocess.PIPE, **environ: str
+    *arguments: str, folder: Path, stdout: int = PIPE, environ: Mapping[str, str] = {}
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the command line without a terminal; it ends with the body, if it has not by then."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agentws", *arguments),
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
-        stdin=asyncio.subprocess.PIPE,
+        stdin=PIPE,
         stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=PIPE,
     )
     try:
         yield process
@@ -50,7 +51,7 @@ def agentws(tmp_path: Path) -> Agentws:
     """Run the command line to its end, in an empty folder."""
 
     async def run(*arguments: str, stdin: str = "", **environ: str) -> Done:
-        async with started(*arguments, folder=tmp_path, **environ) as process:
+        async with started(*arguments, folder=tmp_path, environ=environ) as process:
             async with asyncio.timeout(PATIENCE):
                 out, err = await process.communicate(stdin.encode())
             assert process.returncode is not None

@@ -168,7 +168,7 @@ async def test_it_is_shown_live_on_a_terminal(serve: Serve) -> None:
 async def test_no_connection_and_a_wrong_key(agentws: Agentws, serve: Serve) -> None:
     with taken_port() as port:
         pass
-    done = await agentws("bench", f"localhost:{port}", "--connect-timeout", "0.2")
+    done = await agentws("bench", f"localhost:{port}", "--connect-timeout", "0.5")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "cannot be reached" in done.err
 

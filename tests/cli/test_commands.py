@@ -60,23 +60,53 @@ def assert_refused(done: subprocess.CompletedProcess[str], sentence: str) -> Non
 def test_help(agentws: Run) -> None:
     done = agentws("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("serve", "check", "Exit codes", "AGENTWS_SERVER__PORT"):
+    for word in (*main.commands, "Exit codes", "AGENTWS_SERVER__PORT", "_AGENTWS_COMPLETE"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_help_of_a_command_has_examples(agentws: Run, command: str) -> None:
+    done = agentws(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n      agentws {command}" in done.stdout or f"\n    agentws {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("agentws inv", "invoke"), ("agentws bench --soc", "--sockets")]
+)
+def test_a_shell_completes_commands_and_options(run: Run, words: str, found: str) -> None:
+    done = run(
+        *("-c", "from agentws.cli.main import main; main(prog_name='agentws')"),
+        _AGENTWS_COMPLETE="bash_complete",
+        COMP_WORDS=words,
+        COMP_CWORD=str(words.count(" ")),
+    )
+    assert done.stdout == f"plain,{found}\n"
 
 
 def test_version(agentws: Run) -> None:
     assert agentws("--version").stdout == f"agentws, version {__version__}\n"
 
 
-def test_help_imports_nothing_slow(run: Run) -> None:
-    program = """if True:
+@pytest.mark.parametrize("command", main.commands)
+def test_help_imports_nothing_slow(run: Run, command: str) -> None:
+    program = f"""if True:
         import json, sys
         from agentws.cli.main import main
-        main(["serve", "--help"], standalone_mode=False)
+        main(["{command}", "--help"], standalone_mode=False)
         print(json.dumps(list(sys.modules)))
     """
     modules = json.loads(run("-c", program).stdout.splitlines()[-1])
-    assert not {"aiohttp", "pydantic", "opentelemetry"} & set(modules)
+    assert not {"aiohttp", "pydantic", "opentelemetry", "rich"} & set(modules)
+
+
+def test_invoke_imports_little_more_than_the_client(run: Run) -> None:
+    with taken_port() as port:
+        arguments = ("invoke", f"localhost:{port}", "--connect-timeout", "0.1")
+        done = run("-X", "importtime", "-m", "agentws", *arguments)
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "aiohttp" in modules
+    assert not {"pydantic", "opentelemetry", "rich", "agentws.daemon.server"} & modules
 
 
 @pytest.mark.parametrize(
@@ -97,7 +127,7 @@ def test_wrong_usage(agentws: Run, arguments: list[str], complaint: str) -> None
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_flags_are_those_the_settings_declare(command: str) -> None:
     parameters = main.commands[command].params
-    flags = {flag for option in parameters for flag in option.opts} - {"--config"}
+    flags = {flag for option in parameters for flag in option.opts} - {"--config", "--connect"}
     assert flags == {option.flag for option in OPTIONS.values() if option.flag}
     helped = [option.help or "" for option in parameters if isinstance(option, click.Option)]
     assert {key for key, option in OPTIONS.items() if option.flag} == {
