@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from agentws import __version__
 from agentws.cli.main import main
@@ -65,10 +66,10 @@ def test_help(agentws: Run) -> None:
 
 
 @pytest.mark.parametrize("command", main.commands)
-def test_help_of_a_command_has_examples(agentws: Run, command: str) -> None:
-    done = agentws(command, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"\n      agentws {command}" in done.stdout or f"\n    agentws {command}" in done.stdout
+def test_help_of_a_command_has_examples(command: str) -> None:
+    done = CliRunner().invoke(main, [command, "--help"])
+    assert done.exit_code == 0
+    assert re.search(rf"^ +agentws {command}", done.output, re.M)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,12 @@ def test_version(agentws: Run) -> None:
     assert agentws("--version").stdout == f"agentws, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", main.commands)
-def test_help_imports_nothing_slow(run: Run, command: str) -> None:
-    program = f"""if True:
+def test_help_imports_nothing_slow(run: Run) -> None:
+    program = """if True:
         import json, sys
         from agentws.cli.main import main
-        main(["{command}", "--help"], standalone_mode=False)
+        for name in main.commands:
+            main([name, "--help"], standalone_mode=False)
         print(json.dumps(list(sys.modules)))
     """
     modules = json.loads(run("-c", program).stdout.splitlines()[-1])
