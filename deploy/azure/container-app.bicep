@@ -1,6 +1,6 @@
-// The replicas: a Container App, its environment, identity and secrets.
+// The replicas: a Container App with its secrets, probes and scale rules.
 
-@description('What all resources are named after.')
+@description('What all resources are named after, and the agent in what it tells.')
 param name string
 
 @description('Where the resources are.')
@@ -9,8 +9,23 @@ param location string
 @description('The image of the agent.')
 param image string
 
-@description('Host of the registry that the image is in; empty for a public one.')
+@description('Host of the registry that the identity pulls from; empty for a public one.')
 param registryServer string
+
+@description('Id of the identity of the replicas.')
+param identityId string
+
+@description('What code in the replicas names that identity by.')
+param clientId string
+
+@description('Id of the environment.')
+param environmentId string
+
+@description('Cores of a replica. One process uses one of them, and half of another for telemetry and the like.')
+param cores string
+
+@description('Memory of a replica, in the ratio to cores that the platform has.')
+param memory string
 
 @description('Fewest replicas.')
 param minReplicas int
@@ -18,14 +33,11 @@ param minReplicas int
 @description('Most replicas.')
 param maxReplicas int
 
-@description('Connections and requests at once for which one replica is meant.')
-param connectionsPerReplica int
+@description('Open sockets for which one replica is meant.')
+param socketsPerReplica int
 
-@description('Id of an existing environment; empty for a new one.')
-param existingEnvironmentId string
-
-@description('Name of the workspace that log lines go to.')
-param workspaceName string
+@description('What queries name the workspace by that metrics go to; empty for no scale rule of sockets.')
+param metricsWorkspace string
 
 @description('Name of an Application Insights in this resource group, or empty.')
 param insightsName string
@@ -34,73 +46,88 @@ param insightsName string
 @secure()
 param connectionString string
 
-@description('Name of an Azure Managed Redis in this resource group, or empty.')
-param redisName string
-
-@description('URL of a Redis elsewhere.')
+@description('URL of the Redis; with a password, where it has one.')
 @secure()
 param storeUrl string
+
+@description('How the replicas authenticate to Redis.')
+@allowed(['entra', 'password'])
+param storeAuth string
+
+@description('Seconds that running invocations have after SIGTERM.')
+@minValue(1)
+@maxValue(580)
+param shutdownGrace int
+
+@description('Seconds that a socket lives.')
+param maxConnectionAge int
 
 @description('Origins of pages that may open sockets, comma-separated.')
 param allowedOrigins string
 
-@description('Key by which the gateway shows itself.')
+@description('Keys by which the gateway may show itself.')
 @secure()
-param gatewayKey string
+param gatewayKeys string
 
 var port = 8088
 
-// Seconds that running invocations have after SIGTERM; the platform waits for longer than that and
-// the four seconds after it.
-var shutdownGrace = 25
-var terminationGrace = 45
-
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
-  name: workspaceName
-}
+// What the daemon needs after `shutdownGrace`, and some: the platform then kills. It waits for ten
+// minutes at most.
+var closing = 20
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
   name: insightsName
 }
 
-resource redis 'Microsoft.Cache/redisEnterprise@2025-04-01' existing = if (!empty(redisName)) {
-  name: redisName
+var telemetry = empty(insightsName) ? connectionString : insights!.properties.ConnectionString
 
-  resource database 'databases' existing = {
-    name: 'default'
+// The sum of what each replica told last. `websocket.active_connections` is told once a minute, and
+// takes some more to arrive.
+var openSockets = '''
+  AppMetrics
+  | where TimeGenerated > ago(10m) and AppRoleName == "APP" and Name == "websocket.active_connections"
+  | summarize arg_max(TimeGenerated, Sum) by AppRoleInstance
+  | where TimeGenerated > ago(5m)
+  | summarize Sockets = sum(Sum)
+'''
+
+// The scalers are KEDA's. The rule of the platform for HTTP counts the requests of the last 15 seconds,
+// and divides by 15: a socket is one request, once. So it would see none of those that are open.
+var processorRule = {
+  name: 'processor'
+  custom: {
+    type: 'cpu'
+    metadata: {
+      type: 'Utilization'
+      value: '70'
+    }
   }
 }
-
-resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
-  name: '${name}-identity'
-  location: location
-}
-
-resource environment 'Microsoft.App/managedEnvironments@2024-03-01' = if (empty(existingEnvironmentId)) {
-  name: '${name}-environment'
-  location: location
-  properties: {
-    appLogsConfiguration: {
-      destination: 'log-analytics'
-      logAnalyticsConfiguration: {
-        customerId: workspace.properties.customerId
-        sharedKey: workspace.listKeys().primarySharedKey
-      }
+var socketsRule = {
+  name: 'sockets'
+  custom: {
+    type: 'azure-log-analytics'
+    identity: identityId
+    metadata: {
+      workspaceId: metricsWorkspace
+      tenantId: tenant().tenantId
+      query: replace(openSockets, 'APP', name)
+      threshold: string(socketsPerReplica)
     }
   }
 }
 
-resource app 'Microsoft.App/containerApps@2024-03-01' = {
+resource app 'Microsoft.App/containerApps@2026-07-01' = {
   name: name
   location: location
   identity: {
     type: 'UserAssigned'
     userAssignedIdentities: {
-      '${identity.id}': {}
+      '${identityId}': {}
     }
   }
   properties: {
-    managedEnvironmentId: empty(existingEnvironmentId) ? environment.id : existingEnvironmentId
+    managedEnvironmentId: environmentId
     configuration: {
       // A new revision is ready before the old one gets SIGTERM.
       activeRevisionsMode: 'Single'
@@ -119,35 +146,33 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
         : [
             {
               server: registryServer
-              identity: identity.id
+              identity: identityId
             }
           ]
       secrets: [
         {
           name: 'store-url'
-          value: empty(redisName)
-            ? storeUrl
-            : 'rediss://:${uriComponent(redis::database!.listKeys().primaryKey)}@${redis!.properties.hostName}:10000'
+          value: storeUrl
         }
         {
           name: 'connection-string'
-          value: empty(insightsName) ? connectionString : insights!.properties.ConnectionString
+          value: telemetry
         }
         {
-          name: 'gateway-key'
-          value: gatewayKey
+          name: 'gateway-keys'
+          value: gatewayKeys
         }
       ]
     }
     template: {
-      terminationGracePeriodSeconds: terminationGrace
+      terminationGracePeriodSeconds: shutdownGrace + closing
       containers: [
         {
           name: 'agentws'
           image: image
           resources: {
-            cpu: json('1.0')
-            memory: '2Gi'
+            cpu: json(cores)
+            memory: memory
           }
           env: [
             {
@@ -158,13 +183,31 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
               name: 'AGENTWS_SERVER__SHUTDOWN_GRACE'
               value: string(shutdownGrace)
             }
+            // Also what Application Insights calls it (AppRoleName), which the scale rule looks for.
+            {
+              name: 'AGENTWS_AGENT__NAME'
+              value: name
+            }
+            {
+              name: 'AGENTWS_WEBSOCKET__MAX_CONNECTION_AGE'
+              value: string(maxConnectionAge)
+            }
             {
               name: 'AGENTWS_STORE__URL'
               secretRef: 'store-url'
             }
             {
+              name: 'AGENTWS_STORE__AUTH'
+              value: storeAuth
+            }
+            // Agents that share a Redis share nothing else.
+            {
+              name: 'AGENTWS_STORE__PREFIX'
+              value: name
+            }
+            {
               name: 'AGENTWS_AUTH__API_KEYS'
-              secretRef: 'gateway-key'
+              secretRef: 'gateway-keys'
             }
             {
               name: 'AGENTWS_AUTH__ALLOWED_ORIGINS'
@@ -174,12 +217,18 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
               name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
               secretRef: 'connection-string'
             }
-            // For what the agent itself calls by its managed identity.
+            // For Redis, and for what the agent itself calls by its managed identity.
             {
               name: 'AZURE_CLIENT_ID'
-              value: identity.properties.clientId
+              value: clientId
+            }
+            // Replicas do not notice new values of secrets. A new revision does, and this makes one.
+            {
+              name: 'SECRETS_VERSION'
+              value: uniqueString(storeUrl, telemetry, gatewayKeys)
             }
           ]
+          // Bounds of the platform: a period of 1 to 240 s, and a threshold of 1 to 10.
           probes: [
             {
               type: 'Startup'
@@ -187,8 +236,9 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
                 path: '/liveness'
                 port: port
               }
-              periodSeconds: 1
-              failureThreshold: 60
+              periodSeconds: 6
+              timeoutSeconds: 3
+              failureThreshold: 10
             }
             {
               type: 'Readiness'
@@ -216,26 +266,7 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
       scale: {
         minReplicas: minReplicas
         maxReplicas: maxReplicas
-        rules: [
-          {
-            name: 'connections'
-            http: {
-              metadata: {
-                concurrentRequests: string(connectionsPerReplica)
-              }
-            }
-          }
-          {
-            name: 'processor'
-            custom: {
-              type: 'cpu'
-              metadata: {
-                type: 'Utilization'
-                value: '70'
-              }
-            }
-          }
-        ]
+        rules: empty(metricsWorkspace) ? [processorRule] : [processorRule, socketsRule]
       }
     }
   }
@@ -243,6 +274,3 @@ resource app 'Microsoft.App/containerApps@2024-03-01' = {
 
 @description('Host that the replicas answer at.')
 output host string = app.properties.configuration.ingress.fqdn
-
-@description('The identity of the replicas.')
-output principalId string = identity.properties.principalId

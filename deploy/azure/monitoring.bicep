@@ -1,50 +1,85 @@
 // Log Analytics for log lines, Application Insights for traces and metrics, and the alerts that
 // docs/operations.md tells the meaning of.
 
-@description('What all resources are named after.')
+@description('What all resources are named after, the app whose lines are looked at among them.')
 param name string
 
 @description('Where the resources are.')
 param location string
 
+@description('Id of an existing workspace; empty for a new one.')
+param existingWorkspaceId string
+
 @description('Whether to make an Application Insights.')
 param createInsights bool
 
-// Each counts log lines of five minutes; more than `threshold` of them is an alert.
+@description('Whether log lines go to that workspace, so that alerts can look at them.')
+param hasLines bool
+
+@description('Id of an existing action group that alerts go to; empty for a new one.')
+param existingActionGroupId string
+
+@description('Whom a new action group writes to.')
+param alertEmail string
+
+// Where log lines are depends on how an environment sends them: the first table is what it writes to a
+// workspace itself, the second what its diagnostic settings write. Either may not be there.
+var lines = '''
+  union isfuzzy=true ContainerAppConsoleLogs_CL, ContainerAppConsoleLogs
+  | where coalesce(column_ifexists("ContainerAppName_s", ""), column_ifexists("ContainerAppName", "")) == "APP"
+  | extend line = parse_json(coalesce(column_ifexists("Log_s", ""), column_ifexists("Log", "")))
+  | extend logger = tostring(line.logger), level = tostring(line.level), message = tostring(line.message)
+  | extend error = tostring(line["azure.ai.agentserver.invocations_ws.error.code"])
+'''
+
+var events = '''
+  union isfuzzy=true ContainerAppSystemLogs_CL, ContainerAppSystemLogs
+  | where coalesce(column_ifexists("ContainerAppName_s", ""), column_ifexists("ContainerAppName", "")) == "APP"
+  | extend reason = coalesce(column_ifexists("Reason_s", ""), column_ifexists("Reason", ""))
+'''
+
+// Each counts what it finds in ten minutes; more than `threshold` of it is an alert.
 var alerts = [
   {
     name: 'slow-clients'
     severity: 3
     threshold: 20
-    query: 'ContainerAppConsoleLogs_CL | where Log_s has "agentws.connection" and Log_s has "slow_client"'
+    query: '${lines} | where logger == "agentws.connection" and error == "slow_client"'
   }
   {
     name: 'lost-clients'
     severity: 3
     threshold: 50
-    query: 'ContainerAppConsoleLogs_CL | where Log_s has "agentws.connection" and Log_s has "heartbeat_timeout"'
+    query: '${lines} | where logger == "agentws.connection" and error == "heartbeat_timeout"'
   }
   {
     name: 'store-away'
     severity: 1
     threshold: 0
-    query: 'ContainerAppConsoleLogs_CL | where Log_s has "agentws.store" and (Log_s has "WARNING" or Log_s has "ERROR")'
+    query: '${lines} | where logger == "agentws.store" and (message startswith "Redis does not answer" or message startswith "The store waits for Redis")'
+  }
+  {
+    // The line has how many invocations were lost with it, which may be none.
+    name: 'replica-dead'
+    severity: 1
+    threshold: 0
+    query: '${lines} | where logger == "agentws.store" and isnotempty(line.lost)'
   }
   {
     name: 'errors'
     severity: 2
     threshold: 10
-    query: 'ContainerAppConsoleLogs_CL | where Log_s has "ERROR" and Log_s has "agentws."'
+    query: '${lines} | where level == "ERROR" and logger startswith "agentws."'
   }
   {
     name: 'probes-fail'
     severity: 1
     threshold: 5
-    query: 'ContainerAppSystemLogs_CL | where Reason_s == "ProbeFailed"'
+    query: '${events} | where reason == "ProbeFailed"'
   }
 ]
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (empty(existingWorkspaceId)) {
   name: '${name}-logs'
   location: location
   properties: {
@@ -55,18 +90,36 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   }
 }
 
+var workspaceId = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
+
 resource insights 'Microsoft.Insights/components@2020-02-02' = if (createInsights) {
   name: '${name}-insights'
   location: location
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
+    WorkspaceResourceId: workspaceId
+  }
+}
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (hasLines && empty(existingActionGroupId)) {
+  name: '${name}-alerts'
+  location: 'global'
+  properties: {
+    enabled: true
+    groupShortName: take(name, 12)
+    emailReceivers: [
+      {
+        name: 'operators'
+        emailAddress: alertEmail
+        useCommonAlertSchema: true
+      }
+    ]
   }
 }
 
 resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
-  for alert in alerts: {
+  for alert in alerts: if (hasLines) {
     name: '${name}-${alert.name}'
     location: location
     properties: {
@@ -74,17 +127,19 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       description: 'See docs/operations.md, "What an alert means"'
       severity: alert.severity
       enabled: true
+      autoMitigate: true
       scopes: [
-        workspace.id
+        workspaceId
       ]
+      // Lines take some minutes to the workspace; so windows overlap.
       evaluationFrequency: 'PT5M'
-      windowSize: 'PT5M'
+      windowSize: 'PT10M'
       // The tables are there when the first line has been written.
       skipQueryValidation: true
       criteria: {
         allOf: [
           {
-            query: alert.query
+            query: replace(alert.query, 'APP', name)
             timeAggregation: 'Count'
             operator: 'GreaterThan'
             threshold: alert.threshold
@@ -95,12 +150,17 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
           }
         ]
       }
+      actions: {
+        actionGroups: [
+          empty(existingActionGroupId) ? people.id : existingActionGroupId
+        ]
+      }
     }
   }
 ]
 
-@description('Name of the workspace of log lines.')
-output workspaceName string = workspace.name
+@description('Id of the workspace of log lines.')
+output workspaceId string = workspaceId
 
 @description('Name of the Application Insights, empty without one of ours.')
 output insightsName string = createInsights ? insights.name : ''

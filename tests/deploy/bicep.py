@@ -16,12 +16,22 @@ DECLARATIONS = (
 )
 
 BUILT_IN = {
-    *("deployment", "empty", "items", "json", "loadTextContent", "resourceGroup", "split"),
-    *("string", "uniqueString", "uriComponent"),
+    *("empty", "guid", "items", "join", "json", "last", "loadTextContent", "map", "replace"),
+    *("resourceGroup", "split", "string", "subscriptionResourceId", "take", "tenant", "trim"),
+    *("union", "uniqueString"),
 }
 """The functions that are used; another one is to be looked up before it is added."""
 
-DECORATORS = {"allowed", "description", "maxLength", "maxValue", "minLength", "minValue", "secure"}
+DECORATORS = {
+    "allowed",
+    "batchSize",
+    "description",
+    "maxLength",
+    "maxValue",
+    "minLength",
+    "minValue",
+    "secure",
+}
 
 
 class Template:
@@ -54,10 +64,10 @@ class Template:
 
     @cached_property
     def names(self) -> set[str]:
-        """All that is declared, loop variables included."""
-        declared = {name_of(node) for node in walk(self.root) if node.type in DECLARATIONS}
-        loops = {name_of(node) for node in self.of_type("for_statement")}
-        return declared | loops
+        """All that is declared, the variables of loops and lambdas included."""
+        declaring = (*DECLARATIONS, "for_statement", "for_loop_parameters", "lambda_expression")
+        nodes = (node for node in walk(self.root) if node.type in declaring)
+        return {name for node in nodes for name in names_of(node)}
 
     def uses(self) -> dict[str, int]:
         """Return each name that is used as a value, and how often."""
@@ -101,6 +111,13 @@ def name_of(node: Node) -> str:
     return next(text(child) for child in node.children if child.type == "identifier")
 
 
+def names_of(node: Node) -> list[str]:
+    """Return what a node declares: one symbol, or the two of a loop that counts."""
+    if node.type == "for_loop_parameters":
+        return [text(child) for child in node.named_children]
+    return [text(child) for child in node.children if child.type == "identifier"][:1]
+
+
 def handed_on(module: Node) -> Iterator[str]:
     """Yield the names of the parameters in a module's `params`."""
     for node in walk(module):
@@ -122,6 +139,8 @@ def is_value(node: Node) -> bool:
             return parent.children[0] == node
         case "for_statement":
             return "in" in tokens(parent)[: parent.children.index(node)]
+        case "lambda_expression":
+            return "=>" in tokens(parent)[: parent.children.index(node)]
         case kind if kind in (*DECLARATIONS, "output_declaration"):
             return "=" in tokens(parent)[: parent.children.index(node)]
         case _:
