@@ -39,13 +39,33 @@ def test_a_mistake_would_be_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REPLICAS)
 def test_a_replica_is_configured_rightly(name: str) -> None:
     replica = SERVICES[name]
-    environ = {variable: str(value) for variable, value in replica["environment"].items()}
+    environ = {variable: given(str(value)) for variable, value in replica["environment"].items()}
     settings = load(environ=environ).settings
     assert settings.store.url == "redis://redis:6379"
     assert settings.telemetry.otlp_endpoint.startswith("http://collector:")
     takes = settings.server.shutdown_grace + CANCEL_TIME + CLOSING_TIME
     assert replica["init"] is True
     assert int(replica["stop_grace_period"].removesuffix("s")) > takes
+
+
+def given(value: str, **environ: str) -> str:
+    """Return a value as Compose reads it, with these variables set."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda it: environ.get(it[1]) or it[2], value)
+
+
+def test_only_this_machine_reaches_it_unless_told_otherwise() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert [given(port) for port in published] == ["127.0.0.1:8080:80"]
+    assert [given(port, ADDRESS="0.0.0.0") for port in published] == ["0.0.0.0:8080:80"]
+
+
+def test_a_key_is_asked_for_where_there_is_one() -> None:
+    key = SERVICES[REPLICAS[0]]["environment"]["AGENTWS_AUTH__API_KEYS"]
+    for environ, keys in (({}, ()), ({"AGENTWS_KEY": "k" * 32}, ("k" * 32,))):
+        assert (
+            load(environ={"AGENTWS_AUTH__API_KEYS": given(key, **environ)}).settings.auth.api_keys
+            == keys
+        )
 
 
 def test_the_gateway_knows_the_replicas() -> None:

@@ -56,6 +56,22 @@ def test_nothing_is_published_before_everything_is_checked() -> None:
         assert set(jobs[job]["needs"]) == {"package", "tests"}
 
 
+def test_actions_are_named_by_commit_and_version() -> None:
+    used = re.findall(r"uses: (.*)", WORKFLOW.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # (v\d+\.\d+\.\d+|release/v1)", action)
+
+
+def test_the_image_is_for_both_platforms_signed_and_has_a_bill_of_materials() -> None:
+    steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["image"]["steps"]
+    (push,) = (step["with"] for step in steps if "build-push" in step.get("uses", ""))
+    assert push["platforms"] == "linux/amd64,linux/arm64"
+    assert push["sbom"] is True
+    assert steps[-1]["run"].startswith("cosign sign")
+    assert "steps.push.outputs.digest" in steps[-1]["env"]["DIGEST"]
+
+
 def test_the_notes_are_the_section_of_the_version() -> None:
     assert notes(HISTORY, f"v{__version__}") == "- what is released"
     assert notes(HISTORY) == "- what is released"
