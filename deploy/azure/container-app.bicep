@@ -71,8 +71,7 @@ param gatewayKeys string
 
 var port = 8088
 
-// What the daemon needs after `shutdownGrace`, and some: the platform then kills. It waits for ten
-// minutes at most.
+// What the daemon needs after `shutdownGrace`, and some: the platform then kills.
 var closing = 20
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {

@@ -2,7 +2,7 @@
 // What you have already is named by a parameter and used instead of a new one. See README.md.
 targetScope = 'resourceGroup'
 
-@description('What all resources are named after, and the agent in what it tells. Letters, digits and hyphens.')
+@description('What all resources are named after, and the agent in what it tells: small letters, digits and hyphens.')
 @minLength(3)
 @maxLength(20)
 param name string = 'agentws'
@@ -37,7 +37,7 @@ param maxReplicas int = 10
 @minValue(1)
 param socketsPerReplica int = 1000
 
-@description('Seconds that running invocations have when a replica goes: to the longest that must not be cut. The platform gives 600 at most.')
+@description('Seconds that running invocations have when a replica goes: to the longest that must not be cut.')
 @minValue(1)
 @maxValue(580)
 param shutdownGrace int = 25

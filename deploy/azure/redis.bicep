@@ -6,7 +6,7 @@ param name string
 @description('Where the resources are.')
 param location string
 
-@description('Size in GB is the number at its end, but for B0, 0.5, B5 and X5, 6, and twos at the end: see the guide.')
+@description('Size, of about as many GB as its number says; all of these may be unsharded.')
 @allowed([
   'Balanced_B0'
   'Balanced_B1'

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from agentws import Agent
 from agentws.config.settings import OPTIONS
 from agentws.daemon.parts import FRAMED_PATH, RAW_PATH
 from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
 from agentws.transports.http.probes import PROBES
+from tests.conftest import Serve
 from tests.deploy.bicep import BUILT_IN, DECORATORS, Template, text
 from tests.docs.conftest import not_built
 from tests.support.processes import ROOT
@@ -169,6 +171,13 @@ def test_the_token_of_a_query_goes_no_further() -> None:
     assert f'Query.GetValueOrDefault("{drop.get("name")}"' in verify.get("token-value", "")
 
 
+async def test_a_handshake_that_keeps_its_token_is_let_in_by_the_key(serve: Serve) -> None:
+    replica = await serve(Agent(), auth={"api_keys": ("the-gateway's",)})
+    passed_on = {"Authorization": "Bearer not.our.own", "x-agent-user-id": "somebody"}
+    async with replica.connect(headers={**passed_on, "api-key": "the-gateway's"}) as client:
+        assert (await client.ask(action="ping"))["type"] == "pong"
+
+
 def test_event_streams_are_not_buffered() -> None:
     forwards = list(ElementTree.parse(HTTP_POLICY).iter("forward-request"))
     assert [forward.get("buffer-response") for forward in forwards] == ["false", "false"]
@@ -205,7 +214,7 @@ def test_the_app_has_more_time_to_end_than_the_daemon_takes() -> None:
     assert "terminationGracePeriodSeconds: shutdownGrace + closing\n" in APP
     assert int(closing) > CANCEL_TIME + CLOSING_TIME
     (most,) = re.findall(r"@maxValue\((\d+)\)\nparam shutdownGrace", APP)
-    assert int(most) + int(closing) <= 600  # what the platform allows
+    assert int(most) + int(closing) <= 600  # ten minutes, which the platform is known to wait
 
 
 def test_its_variables_are_settings() -> None:
