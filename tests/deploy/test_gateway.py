@@ -219,7 +219,7 @@ async def test_an_event_stream_is_taken_up_on_either_replica(site: Site) -> None
                 assert [it async for it in data_of(answer)][:-1] == list(range(2, 21))
 
 
-async def data_of(answer: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+async def data_of(answer: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     async for line in answer.content:
         if line.startswith(b"data: "):
             yield json.loads(line.removeprefix(b"data: "))
