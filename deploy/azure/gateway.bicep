@@ -42,6 +42,9 @@ param queryParameter string
 @description('Origins of pages that may call, comma-separated.')
 param allowedOrigins string
 
+@description('Whether a POST with an Idempotency-Key is repeated after a 503, for which bodies are copied: 2 MiB at most in the v2 tiers.')
+param repeatPosts bool
+
 @description('Handshakes of one user a minute.')
 param handshakesPerUser int
 
@@ -155,12 +158,14 @@ var withoutQuery = '<set-query-parameter name="${queryParameter}" exists-action=
 // headers of their own, of which browsers would take none twice.
 var pages = '<cors terminate-unmatched-request="true"><allowed-origins>${origins}</allowed-origins><allowed-methods preflight-result-max-age="600"><method>GET</method><method>POST</method></allowed-methods><allowed-headers><header>*</header></allowed-headers><expose-headers><header>Location</header><header>Preference-Applied</header><header>Retry-After</header><header>x-agent-invocation-id</header><header>x-agent-session-id</header><header>x-platform-error-source</header><header>x-request-id</header></expose-headers></cors><set-header name="Origin" exists-action="delete" />'
 
-var named = '{{${name}-'
+// Values and counters are of one agent.
+var ourValue = '{{${name}-'
+var ourCounter = '&quot;${name}-'
 var claimed = empty(requiredClaims) ? '' : '<required-claims>${claims}</required-claims>'
 var handshakePolicy = replace(
   replace(
     replace(
-      replace(loadTextContent('policies/handshake.xml'), '{{agentws-', named),
+      replace(replace(loadTextContent('policies/handshake.xml'), '{{agentws-', ourValue), '&quot;agentws-', ourCounter),
       '<!-- [claims] -->',
       claimed
     ),
@@ -172,14 +177,29 @@ var handshakePolicy = replace(
 )
 var httpPolicy = replace(
   replace(
-    replace(loadTextContent('policies/http.xml'), '{{agentws-', named),
+    replace(replace(loadTextContent('policies/http.xml'), '{{agentws-', ourValue), '&quot;agentws-', ourCounter),
     '<!-- [claims] -->',
     claimed
   ),
   '<!-- [pages] -->',
   empty(allowedOrigins) ? '' : pages
 )
-var readinessPolicy = replace(loadTextContent('policies/readiness.xml'), '{{agentws-', named)
+var readinessPolicy = replace(
+  replace(loadTextContent('policies/readiness.xml'), '{{agentws-', ourValue),
+  '&quot;agentws-',
+  ourCounter
+)
+
+// Operations that have a policy of their own.
+var readinessOwn = {
+  operation: 'readiness'
+  text: readinessPolicy
+}
+var invokeOwn = {
+  operation: 'invoke'
+  text: loadTextContent('policies/invoke.xml')
+}
+var policies = repeatPosts ? [readinessOwn, invokeOwn] : [readinessOwn]
 
 // Of no request or answer the body: that would hold back events. Of no URL the query: it may be a token.
 var unread = {
@@ -394,23 +414,27 @@ resource httpOperations 'Microsoft.ApiManagement/service/apis/operations@2024-05
   }
 ]
 
-resource readiness 'Microsoft.ApiManagement/service/apis/operations/policies@2024-05-01' = {
-  parent: readinessOperation
-  name: 'policy'
-  properties: {
-    format: 'xml'
-    value: readinessPolicy
+resource ownOperations 'Microsoft.ApiManagement/service/apis/operations@2024-05-01' existing = [
+  for policy in policies: {
+    parent: http
+    name: policy.operation
   }
-  dependsOn: [
-    httpOperations
-    values
-  ]
-}
+]
 
-resource readinessOperation 'Microsoft.ApiManagement/service/apis/operations@2024-05-01' existing = {
-  parent: http
-  name: 'readiness'
-}
+resource ownPolicies 'Microsoft.ApiManagement/service/apis/operations/policies@2024-05-01' = [
+  for (policy, index) in policies: {
+    parent: ownOperations[index]
+    name: 'policy'
+    properties: {
+      format: 'xml'
+      value: policy.text
+    }
+    dependsOn: [
+      httpOperations
+      values
+    ]
+  }
+]
 
 @description('Where clients find the agent: host, and path where there is one.')
 output address string = '${split(service.properties.gatewayUrl, '/')[2]}${empty(path) ? '' : '/${path}'}'

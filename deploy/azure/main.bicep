@@ -127,6 +127,9 @@ param queryParameter string = ''
 @description('Origins of pages that may call, comma-separated, such as https://www.example.com.')
 param allowedOrigins string = ''
 
+@description('Whether the gateway repeats a POST with an Idempotency-Key after a 503. For that it copies bodies, 2 MiB at most in the v2 tiers: false, where larger ones come.')
+param repeatPosts bool = true
+
 @description('Handshakes of one user a minute.')
 @minValue(1)
 param handshakesPerUser int = 60
@@ -261,6 +264,7 @@ module gateway 'gateway.bicep' = {
     requiredClaims: requiredClaims
     queryParameter: queryParameter
     allowedOrigins: allowedOrigins
+    repeatPosts: repeatPosts
     handshakesPerUser: handshakesPerUser
     callsPerUser: callsPerUser
     callsPerAddress: callsPerAddress
