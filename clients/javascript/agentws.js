@@ -54,16 +54,63 @@ const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
 /** What identifies an invocation or a session. */
 const IDENTIFIER = /^(?!\.+$)[\w.:-]{1,256}$/
 
+/** The schemes that lead to a server. */
+const SCHEMES = new Set(["ws:", "wss:", "http:", "https:"])
+
 /** The end of a path that leads to a framed socket. */
 const SOCKET_ROUTE = /\/invocations_ws(\/ws)?\/?$/
 
 // --- errors ---
 
+/** What to do about an error, by its code. */
+const ADVICE = new Map([
+  ["already_exists", "Attach to that invocation, or invoke with another id."],
+  ["already_finished", "Get its record for what came of it."],
+  ["cancelled", "Invoke again if its work is still wanted."],
+  ["input_not_expected", "Its question is closed; wait for the next one."],
+  ["lost", "Invoke again if its work is still wanted; some of it may be done."],
+  ["not_found", "It never was, belongs to another caller, or its retention is over; invoke anew."],
+  ["payload_too_large", "Send less, or raise the server's websocket.max_message_size."],
+  ["replay_gap", 'Attach with onGap: "skip" to go on from what is left, or get the record.'],
+  ["session_busy", 'Attach to running_invocation_id, or invoke with ifSessionBusy: "interrupt".'],
+  ["shutting_down", "Try again in a while, when another replica is there."],
+  ["timeout", "Ask for less at a time, or raise the server's invocations.timeout."],
+])
+
+const ADVICE_BY_SOURCE = new Map([
+  ["user", "Correct what was asked."],
+  ["upstream", "The agent failed; its log says why."],
+  ["platform", "The server's log says why."],
+])
+
+const AGAIN = "Try again in a while."
+
+/** What to do about a refused handshake, by the status that tells why. */
+const CONNECTION_ADVICE = new Map([
+  [400, "Correct the query or the headers that are given to connect()."],
+  [401, "Give connect() a token or an apiKey that the server takes."],
+  [403, "Use credentials that may do this, or have this origin allowed by the server."],
+  [404, "Check the URL: the framed socket is at /invocations_ws/ws."],
+  [426, "Check the URL, and what stands before the server: the upgrade does not reach it."],
+])
+
+const REACH = "Check the URL and that the server runs; more patience is connect()'s to give."
+
+function adviceOn({ code, retryable, source }) {
+  return ADVICE.get(code) ?? (retryable ? AGAIN : (ADVICE_BY_SOURCE.get(source) ?? AGAIN))
+}
+
+/** Return a text that a sentence can follow. */
+function withoutStop(text) {
+  return String(text ?? "").replace(/\.$/, "")
+}
+
 export class InvocationFailed extends Error {
   constructor(error) {
-    super(error.message)
+    const advice = adviceOn(error)
+    super(`${error.code}: ${withoutStop(error.message) || "no reason was given"}. ${advice}`)
     const { code, retryable, source } = error
-    Object.assign(this, { name: new.target.name, code, retryable, source, error })
+    Object.assign(this, { name: new.target.name, code, retryable, source, error, advice })
   }
 }
 
@@ -84,10 +131,11 @@ export class ReplayGap extends InvocationFailed {
 export class ConnectionFailed extends Error {
   name = "ConnectionFailed"
 
-  constructor(reason, status, cause) {
-    super(reason, { cause })
+  constructor(reason, { status, advice = CONNECTION_ADVICE.get(status) ?? REACH, cause } = {}) {
+    super(`${withoutStop(reason)}. ${advice}`, { cause })
     this.reason = reason
     this.status = status
+    this.advice = advice
   }
 }
 
@@ -128,20 +176,28 @@ function checkedOptions(given) {
   const options = { ...defaults, ...Object.fromEntries(fields) }
   checkedId("sessionId", options.sessionId)
   for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
-    if (!(options[name] > 0)) throw new RangeError(`${name} must be above 0`)
+    if (!isNumber(options[name], Number.MIN_VALUE)) throw new RangeError(`${name} must be a number above 0`)
   }
-  if (!(options.maxRetryDelay >= 0)) throw new RangeError("maxRetryDelay must be 0 or more")
+  if (!isNumber(options.maxRetryDelay, 0)) throw new RangeError("maxRetryDelay must be a number, 0 or more")
   return options
+}
+
+function isNumber(value, least) {
+  return typeof value === "number" && value >= least
 }
 
 // --- decisions ---
 
 /**
  * Return the address of the socket, without credentials. One of HTTP that leads to no socket stands for
- * the server's; a relative one begins at `base`.
+ * the server's; a relative one begins at `base`. Throw a TypeError for one that leads to no server.
  */
 function socketUrl(url, { sessionId, query }, base) {
-  const address = new URL(url, base)
+  const address = URL.canParse(url, base) ? new URL(url, base) : undefined
+  if (!SCHEMES.has(address?.protocol) || address.port === "0") {
+    const forms = `ws, wss, http or https and a host${base ? ", or an address on the page's server" : ""}`
+    throw new TypeError(`"${url}" is no URL of a server: ${forms}`)
+  }
   if (address.protocol.startsWith("http")) {
     address.protocol = address.protocol.replace("http", "ws")
     if (!SOCKET_ROUTE.test(address.pathname)) {
@@ -674,27 +730,68 @@ class Link {
 }
 
 /**
- * Find out what may be the matter where a handshake fails, whose status a WebSocket does not tell:
- * return `status` and `retryAfter` as far as the server's other routes tell them.
+ * Find out what may be the matter where a handshake fails, whose status a WebSocket does not tell: return
+ * what the server's other routes tell of it, as what `ConnectionFailed` takes, with `retryAfter`.
  */
 async function probe(socket, headers, signal) {
+  const address = socket.origin + socket.pathname
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
-    if (readiness.status >= 500) return { retryAfter: retryAfterOf(readiness) }
+    if (readiness.status >= 500) return notReady(readiness)
     // Credentials are for the server that was named, and for no other that it may lead to.
     const asked = { headers, signal, redirect: "error" }
     const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
+    if (list.ok) return { reason: `The handshake with ${address} was refused`, advice: THOUGH_HTTP_IS_WELL }
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    const isNews = !list.ok && (list.status !== 404 || readiness.ok)
-    const status = isNews ? list.status : undefined
-    return { status, retryAfter: retryAfterOf(list) }
-  } catch {
-    return {}
+    return list.status === 404 && !readiness.ok ? nothingThere(address, readiness) : refusedBy(list)
+  } catch (cause) {
+    return unreachable(address, cause)
   }
 }
 
+/** Tell why the platform makes no socket: those of browsers send no headers. */
+function notMade(headers, cause) {
+  const isHopeless = true
+  if (!headers.length) return { reason: `There is no socket: ${cause.message}`, cause, isHopeless }
+  const reason = `The WebSocket of this platform sends no headers (${headers.join(", ")})`
+  const advice = "Give connect() queryParameter, the server's auth.query_parameter, for the credential."
+  return { reason, advice, cause, isHopeless }
+}
+
+const THOUGH_HTTP_IS_WELL =
+  "Over HTTP the server takes what is given here. Check that queryParameter is the server's " +
+  "auth.query_parameter, that auth.allowed_origins has the page's origin, and that sockets get through " +
+  "what stands before the server."
+
+function notReady(readiness) {
+  const reason = `The server is not ready: GET /readiness answers ${readiness.status}`
+  return { reason, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
+}
+
+function nothingThere(address, { status }) {
+  const reason = `The handshake with ${address} failed, and GET /readiness there answers ${status}`
+  return { reason, advice: "Check the URL: its server or its path is a wrong one." }
+}
+
+function refusedBy(list) {
+  const { status } = list
+  const reason = `The server refused the handshake: GET /invocations answers ${status}`
+  return { reason, status, retryAfter: retryAfterOf(list) }
+}
+
+/** Tell why nothing can be told. A page cannot tell a server that is away from one that will not have it. */
+function unreachable(address, cause) {
+  const origin = globalThis.location?.origin
+  const why = cause.cause?.message || cause.cause?.code || cause.message
+  const reason = `The handshake with ${address} failed, and so does HTTP (${withoutStop(why)})`
+  if (origin === undefined) return { reason, cause }
+  const allowed = `that it allows the origin ${origin} (auth.allowed_origins)`
+  return { reason, cause, advice: `Check that the server runs, ${allowed}, and the URL's host and path.` }
+}
+
 function retryAfterOf({ headers }) {
-  return Number(headers.get("retry-after")) || undefined
+  const seconds = headers.get("retry-after") ?? ""
+  return /^\d{1,9}$/.test(seconds) ? Number(seconds) : undefined
 }
 
 /** Keeps one link open for a user, until it is ended or has to give up. */
@@ -777,13 +874,16 @@ class Connection {
   async #open(delay) {
     this.#isOpening = true
     let canRenew = typeof this.#options.token === "function"
-    let refusal = { error: new Error("The connection was lost") }
+    let refusal = { reason: "The connection was lost" }
     while (this.#needsLink) {
-      if (delay > this.#patience) return this.#giveUp(refusal)
-      if (await this.#pause(delay)) {
+      // An endless delay means that there is no use in trying again.
+      const patience = delay === Infinity && this.#link === null ? 0 : this.#patience
+      if (await this.#pause(Math.min(delay, patience))) {
         delay = this.#backoff()
+      } else if (delay > patience) {
+        return this.#giveUp(refusal)
       } else if (this.#needsLink) {
-        refusal = await this.#try()
+        refusal = (await this.#try()) ?? refusal
         this.#handshakes++
         if (this.#needsLink) delay = delayAfter(refusal, canRenew, this.#backoff())
         if (isForCredentials(refusal.status)) canRenew = false
@@ -796,9 +896,8 @@ class Connection {
     return retryDelay(this.#delays++, this.#options.maxRetryDelay)
   }
 
-  #giveUp({ error, status }) {
-    const reason = status === undefined ? error.message : `The server answers ${status}`
-    this.end(new ConnectionFailed(`No connection: ${reason}`, status, error))
+  #giveUp(refusal) {
+    this.end(new ConnectionFailed(refusal.reason, refusal))
   }
 
   /** Wait, and return whether that was cut short because the link in use was lost. */
@@ -812,45 +911,53 @@ class Connection {
     })
   }
 
-  /** Try to open a link; return what is known of why there is none. */
+  /** Try to open a link; return why there is none, undefined where that says less than is known. */
   async #try() {
     const attempt = (this.#attempt = new AbortController())
     const { signal } = attempt
-    const late = new Error("The handshake took too long")
-    const seconds = Math.min(this.#options.connectTimeout, this.#patience)
-    const timer = later(seconds, () => attempt.abort(late))
-    const aborted = new Promise((_, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason))
-    })
+    const { connectTimeout } = this.#options
+    const seconds = Math.min(connectTimeout, this.#patience)
+    const isShort = this.#handshakes > 0 && seconds < connectTimeout / 2
+    const late = isShort ? undefined : { reason: `No answer within ${Number(seconds.toPrecision(3))} s` }
+    const aborted = new Promise((resolve) => signal.addEventListener("abort", () => resolve(late)))
+    const timer = later(seconds, () => attempt.abort())
     try {
       return await Promise.race([this.#shakeHands(signal), aborted])
-    } catch (error) {
-      return { error }
     } finally {
       clearTimeout(timer)
     }
   }
 
   async #shakeHands(signal) {
-    const { url, headers, httpHeaders } = await this.#credentials()
+    let credentials
+    try {
+      credentials = await this.#credentials()
+    } catch (cause) {
+      return { reason: `The token function failed: ${cause}`, cause, advice: "Correct it, or try again." }
+    }
     if (signal.aborted) return {}
+    const { url, headers, httpHeaders } = credentials
     let socket
     try {
       const { WebSocket } = this.#options
       socket = Object.keys(headers).length ? new WebSocket(url, { headers }) : new WebSocket(url)
-    } catch (error) {
-      return { error, isHopeless: true } // a browser's takes no headers
+    } catch (cause) {
+      return notMade(Object.keys(headers), cause)
     }
+    const isOpen = await this.#isOpened(socket, signal)
+    return isOpen ? {} : probe(this.#url, httpHeaders, signal)
+  }
+
+  /** Wait until a socket is open and in use, and return true; false where it will not be. */
+  #isOpened(socket, signal) {
     socket.binaryType = "arraybuffer"
     signal.addEventListener("abort", () => {
       if (socket.readyState === CONNECTING) socket.close()
     })
-    const isOpen = await new Promise((resolve) => {
+    return new Promise((resolve) => {
       socket.onopen = () => resolve(this.reason ? socket.close() : this.#use(socket))
       socket.onerror = socket.onclose = () => resolve(false)
     })
-    const error = new Error("The handshake failed")
-    return { error, ...(isOpen ? {} : await probe(this.#url, httpHeaders, signal)) }
   }
 
   /** Return the address and headers with credentials, which are asked for each time. */
@@ -1031,7 +1138,9 @@ class Client extends EventTarget {
 
   #send(run, payload, requestId) {
     const address = { invocation_id: run.id, request_id: requestId, input_id: newId() }
-    return this.#query("input", { action: "send_input", ...address, payload }, run)
+    const taken = this.#query("input", { action: "send_input", ...address, payload }, run).then(ignore)
+    taken.catch(ignore) // nobody has to wait for it
+    return taken
   }
 
   /** Have the server follow a run no longer, unless there is another of the same id. */

@@ -64,7 +64,7 @@ export function prettyText(text) {
 	}
 }
 
-/** Say what went wrong, by its code where it has one. */
+/** Say what went wrong. */
 export function problem(error) {
-	return error.code ? `${error.code}: ${error.message}` : error.message || String(error)
+	return error.message || String(error)
 }
