@@ -77,39 +77,32 @@ const ADVICE = new Map([
   ["timeout", "Ask for less at a time, or raise the server's invocations.timeout."],
 ])
 
+const AGAIN = "Try again in a while."
+
 const ADVICE_BY_SOURCE = new Map([
   ["user", "Correct what was asked."],
   ["upstream", "The agent failed; its log says why."],
   ["platform", "The server's log says why."],
 ])
 
-const AGAIN = "Try again in a while."
-
 /** What to do about a refused handshake, by the status that tells why. */
 const CONNECTION_ADVICE = new Map([
-  [400, "Correct the query or the headers that are given to connect()."],
   [401, "Give connect() a token or an apiKey that the server takes."],
   [403, "Use credentials that may do this, or have this origin allowed by the server."],
   [404, "Check the URL: the framed socket is at /invocations_ws/ws."],
-  [426, "Check the URL, and what stands before the server: the upgrade does not reach it."],
 ])
 
 const REACH = "Check the URL and that the server runs; more patience is connect()'s to give."
 
 function adviceOn({ code, retryable, source }) {
-  return ADVICE.get(code) ?? (retryable ? AGAIN : (ADVICE_BY_SOURCE.get(source) ?? AGAIN))
-}
-
-/** Return a text that a sentence can follow. */
-function withoutStop(text) {
-  return String(text ?? "").replace(/\.$/, "")
+  return ADVICE.get(code) ?? ((!retryable && ADVICE_BY_SOURCE.get(source)) || AGAIN)
 }
 
 export class InvocationFailed extends Error {
   constructor(error) {
     const advice = adviceOn(error)
-    super(`${error.code}: ${withoutStop(error.message) || "no reason was given"}. ${advice}`)
-    const { code, retryable, source } = error
+    const { code, message, retryable, source } = error
+    super(`${code}: ${`${message ?? ""}`.replace(/\.$/, "") || "no reason was given"}. ${advice}`)
     Object.assign(this, { name: new.target.name, code, retryable, source, error, advice })
   }
 }
@@ -132,7 +125,7 @@ export class ConnectionFailed extends Error {
   name = "ConnectionFailed"
 
   constructor(reason, { status, advice = CONNECTION_ADVICE.get(status) ?? REACH, cause } = {}) {
-    super(`${withoutStop(reason)}. ${advice}`, { cause })
+    super(`${reason}. ${advice}`, { cause })
     this.reason = reason
     this.status = status
     this.advice = advice
@@ -730,23 +723,42 @@ class Link {
 }
 
 /**
- * Find out what may be the matter where a handshake fails, whose status a WebSocket does not tell: return
- * what the server's other routes tell of it, as what `ConnectionFailed` takes, with `retryAfter`.
+ * Find out why a handshake failed, whose status a WebSocket does not tell, by the server's other routes:
+ * return what `ConnectionFailed` takes, and `retryAfter`.
  */
 async function probe(socket, headers, signal) {
-  const address = socket.origin + socket.pathname
+  const failed = `The handshake with ${socket.origin}${socket.pathname} failed`
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
-    if (readiness.status >= 500) return notReady(readiness)
+    const retryAfter = retryAfterOf(readiness)
+    const answer = `GET /readiness answers ${readiness.status}`
+    if (readiness.status >= 500) return { reason: `${failed}, and ${answer}`, advice: AGAIN, retryAfter }
     // Credentials are for the server that was named, and for no other that it may lead to.
     const asked = { headers, signal, redirect: "error" }
     const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
-    if (list.ok) return { reason: `The handshake with ${address} was refused`, advice: THOUGH_HTTP_IS_WELL }
+    const { ok, status } = list
+    if (ok) return { reason: `${failed}, and yet HTTP takes what is given here`, advice: LOOK_AT }
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    return list.status === 404 && !readiness.ok ? nothingThere(address, readiness) : refusedBy(list)
+    if (status === 404 && !readiness.ok) return { reason: `${failed}, and ${answer}`, advice: WRONG_URL }
+    const reason = `${failed}, and GET /invocations answers ${status}`
+    return { reason, status, retryAfter: retryAfterOf(list) }
   } catch (cause) {
-    return unreachable(address, cause)
+    const why = cause.cause?.message || cause.cause?.code || cause.message
+    return { reason: `${failed}, and so does HTTP (${why})`, cause, advice: originAdvice() }
   }
+}
+
+const LOOK_AT =
+  "Check that queryParameter is the server's auth.query_parameter, that auth.allowed_origins has the " +
+  "page's origin, and that sockets get through what stands before the server."
+
+const WRONG_URL = "Check the URL: its server or its path is a wrong one."
+
+/** A page cannot tell a server that is away from one that will not have it. */
+function originAdvice() {
+  const origin = globalThis.location?.origin
+  if (!origin) return undefined
+  return `Check that the server runs, that its auth.allowed_origins has ${origin}, and the URL's host and path.`
 }
 
 /** Tell why the platform makes no socket: those of browsers send no headers. */
@@ -756,37 +768,6 @@ function notMade(headers, cause) {
   const reason = `The WebSocket of this platform sends no headers (${headers.join(", ")})`
   const advice = "Give connect() queryParameter, the server's auth.query_parameter, for the credential."
   return { reason, advice, cause, isHopeless }
-}
-
-const THOUGH_HTTP_IS_WELL =
-  "Over HTTP the server takes what is given here. Check that queryParameter is the server's " +
-  "auth.query_parameter, that auth.allowed_origins has the page's origin, and that sockets get through " +
-  "what stands before the server."
-
-function notReady(readiness) {
-  const reason = `The server is not ready: GET /readiness answers ${readiness.status}`
-  return { reason, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
-}
-
-function nothingThere(address, { status }) {
-  const reason = `The handshake with ${address} failed, and GET /readiness there answers ${status}`
-  return { reason, advice: "Check the URL: its server or its path is a wrong one." }
-}
-
-function refusedBy(list) {
-  const { status } = list
-  const reason = `The server refused the handshake: GET /invocations answers ${status}`
-  return { reason, status, retryAfter: retryAfterOf(list) }
-}
-
-/** Tell why nothing can be told. A page cannot tell a server that is away from one that will not have it. */
-function unreachable(address, cause) {
-  const origin = globalThis.location?.origin
-  const why = cause.cause?.message || cause.cause?.code || cause.message
-  const reason = `The handshake with ${address} failed, and so does HTTP (${withoutStop(why)})`
-  if (origin === undefined) return { reason, cause }
-  const allowed = `that it allows the origin ${origin} (auth.allowed_origins)`
-  return { reason, cause, advice: `Check that the server runs, ${allowed}, and the URL's host and path.` }
 }
 
 function retryAfterOf({ headers }) {

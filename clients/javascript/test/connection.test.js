@@ -351,8 +351,8 @@ async function failureWith(t, { readiness = 200, list = 200 }) {
 test("a refusal that the other routes know nothing of has no status, but things to look at", async (t) => {
   const { error, socket } = await failureWith(t, {})
   assert.equal(error.status, undefined)
-  assert.equal(error.reason, `The handshake with ${socket} was refused`)
-  assert.match(error.advice, /Over HTTP .* queryParameter .* auth\.query_parameter, .* auth\.allowed_origins/)
+  assert.equal(error.reason, `The handshake with ${socket} failed, and yet HTTP takes what is given here`)
+  assert.match(error.advice, /queryParameter is the server's auth\.query_parameter, .* auth\.allowed_origins/)
   assert.doesNotMatch(error.message, /200/)
 })
 
@@ -360,16 +360,16 @@ test("the other routes tell of a wrong address, of what is not ready, and of wha
   const wrong = await failureWith(t, { readiness: 404, list: 404 })
   assert.equal(
     wrong.error.reason,
-    `The handshake with ${wrong.socket} failed, and GET /readiness there answers 404`,
+    `The handshake with ${wrong.socket} failed, and GET /readiness answers 404`,
   )
   assert.equal(wrong.error.advice, "Check the URL: its server or its path is a wrong one.")
   const draining = await failureWith(t, { readiness: 503 })
-  assert.equal(draining.error.reason, "The server is not ready: GET /readiness answers 503")
+  assert.match(draining.error.reason, / failed, and GET \/readiness answers 503$/)
   const refused = await failureWith(t, { list: 401 })
   assert.equal(refused.error.status, 401)
   assert.equal(
     refused.error.message,
-    "The server refused the handshake: GET /invocations answers 401. " +
+    `The handshake with ${refused.socket} failed, and GET /invocations answers 401. ` +
       "Give connect() a token or an apiKey that the server takes.",
   )
 })
