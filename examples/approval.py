@@ -3,8 +3,8 @@
 The question goes to whoever listens, now or later: a client that lost its socket is asked again
 when it attaches, and any of them may answer. Meanwhile neither the time for which a client may be
 away runs out nor that of the invocation: only the question's own, an hour where
-`invocations.input_timeout` does not say otherwise. A restart of the server ends it, though: it waits
-for `server.shutdown_grace`, and not for an answer.
+`invocations.input_timeout` does not say otherwise. A restart of the server ends it, though: that
+waits for `server.shutdown_grace`, and not for an answer.
 """
 
 from collections.abc import AsyncIterator
