@@ -633,7 +633,7 @@ class Run {
     await follower.next(({ type, payload }) => {
       if (type === "chunk") chunks.push(payload)
     })
-    if (follower.isDetached) throw new Closed("The run was left before its end")
+    if (follower.isDetached) throw new Closed("The run was detached; attach to its id for the rest")
     return follower.isStream ? chunks : follower.value
   }
 
@@ -1073,7 +1073,7 @@ class Client extends EventTarget {
   }
 
   close() {
-    return this.#connection.end(new Closed("The client is closed"))
+    return this.#connection.end(new Closed("The client was closed; connect anew and attach"))
   }
 
   // --- runs ---
