@@ -227,7 +227,7 @@ async def test_a_page_that_names_another_query_parameter_is_told_what_to_look_at
     tab: Page, site: str, serve: Serve, cautious: Cautious
 ) -> None:
     server = await serve_to(site, serve, cautious.agent)
-    await open_page(tab, site, server.http, parameter="token", patience=1)
+    await open_page(tab, site, server.http, parameter="token", patience=2)
     why = await why_it_fails(tab)
     assert f"The handshake with {server.ws}/invocations_ws/ws failed, and yet HTTP takes " in why
     assert "queryParameter is the server's auth.query_parameter" in why
@@ -237,7 +237,7 @@ async def test_a_page_of_an_origin_that_is_not_allowed_is_told_what_to_look_at(
     tab: Page, site: str, serve: Serve, cautious: Cautious
 ) -> None:
     server = await serve(cautious.agent)
-    await open_page(tab, site, server.http, patience=1)
+    await open_page(tab, site, server.http, patience=2)
     why = await why_it_fails(tab)
     assert f"The handshake with {server.ws}/invocations_ws/ws failed, " in why
     assert f"the server runs, that its auth.allowed_origins has {site}, and" in why
@@ -247,6 +247,6 @@ async def test_a_page_at_a_wrong_path_is_told_so(
     tab: Page, site: str, serve: Serve, cautious: Cautious
 ) -> None:
     server = await serve_to(site, serve, cautious.agent)
-    await open_page(tab, site, f"{server.http}/agents", patience=1)
+    await open_page(tab, site, f"{server.http}/agents", patience=2)
     why = await why_it_fails(tab)
     assert f"The handshake with {server.ws}/agents/invocations_ws/ws failed, " in why

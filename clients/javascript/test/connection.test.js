@@ -341,7 +341,7 @@ async function failureWith(t, { readiness = 200, list = 200 }) {
   const url = await refusing(t, (request, response) => {
     response.writeHead(request.url === "/readiness" ? readiness : list).end("{}")
   })
-  const client = connect(url, { connectTimeout: 0.2, maxRetryDelay: 0.05 })
+  const client = connect(url, { connectTimeout: 1.5, maxRetryDelay: 0.3 })
   const error = await client.invoke(1).catch((caught) => caught)
   assert.ok(error instanceof ConnectionFailed)
   assert.equal(error.message, `${error.reason}. ${error.advice}`)
@@ -357,15 +357,17 @@ test("a refusal that the other routes know nothing of has no status, but things 
 })
 
 test("the other routes tell of a wrong address, of what is not ready, and of what is refused", async (t) => {
-  const wrong = await failureWith(t, { readiness: 404, list: 404 })
+  const [wrong, draining, refused] = await Promise.all([
+    failureWith(t, { readiness: 404, list: 404 }),
+    failureWith(t, { readiness: 503 }),
+    failureWith(t, { list: 401 }),
+  ])
   assert.equal(
     wrong.error.reason,
     `The handshake with ${wrong.socket} failed, and GET /readiness answers 404`,
   )
   assert.equal(wrong.error.advice, "Check the URL: its server or its path is a wrong one.")
-  const draining = await failureWith(t, { readiness: 503 })
   assert.match(draining.error.reason, / failed, and GET \/readiness answers 503$/)
-  const refused = await failureWith(t, { list: 401 })
   assert.equal(refused.error.status, 401)
   assert.equal(
     refused.error.message,
