@@ -55,7 +55,7 @@ const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
 const IDENTIFIER = /^(?!\.+$)[\w.:-]{1,256}$/
 
 /** The schemes that lead to a server. */
-const SCHEMES = new Set(["ws:", "wss:", "http:", "https:"])
+const SCHEME = /^(ws|http)s?:$/
 
 /** The end of a path that leads to a framed socket. */
 const SOCKET_ROUTE = /\/invocations_ws(\/ws)?\/?$/
@@ -85,11 +85,13 @@ const ADVICE_BY_SOURCE = new Map([
   ["platform", "The server's log says why."],
 ])
 
-/** What to do about a refused handshake, by the status that tells why. */
+const ADVICE_404 = "Check the URL: the framed socket is at /invocations_ws/ws."
+
+/** What to do about a refused handshake, by its status. */
 const CONNECTION_ADVICE = new Map([
   [401, "Give connect() a token or an apiKey that the server takes."],
   [403, "Use credentials that may do this, or have this origin allowed by the server."],
-  [404, "Check the URL: the framed socket is at /invocations_ws/ws."],
+  [404, ADVICE_404],
 ])
 
 const REACH = "Check the URL and that the server runs; more patience is connect()'s to give."
@@ -168,28 +170,24 @@ function checkedOptions(given) {
   const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket, sessionId: newId() }
   const options = { ...defaults, ...Object.fromEntries(fields) }
   checkedId("sessionId", options.sessionId)
-  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
-    if (!isNumber(options[name], Number.MIN_VALUE)) throw new RangeError(`${name} must be a number above 0`)
+  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue", "maxRetryDelay"]) {
+    const isEnough = options[name] > 0 || (name === "maxRetryDelay" && options[name] === 0)
+    if (typeof options[name] !== "number" || !isEnough) throw new RangeError(`${name} must be above 0; maxRetryDelay may be 0`)
   }
-  if (!isNumber(options.maxRetryDelay, 0)) throw new RangeError("maxRetryDelay must be a number, 0 or more")
   return options
-}
-
-function isNumber(value, least) {
-  return typeof value === "number" && value >= least
 }
 
 // --- decisions ---
 
 /**
  * Return the address of the socket, without credentials. One of HTTP that leads to no socket stands for
- * the server's; a relative one begins at `base`. Throw a TypeError for one that leads to no server.
+ * the server's; a relative one begins at `base`.
  */
 function socketUrl(url, { sessionId, query }, base) {
-  const address = URL.canParse(url, base) ? new URL(url, base) : undefined
-  if (!SCHEMES.has(address?.protocol) || address.port === "0") {
-    const forms = `ws, wss, http or https and a host${base ? ", or an address on the page's server" : ""}`
-    throw new TypeError(`"${url}" is no URL of a server: ${forms}`)
+  const address = URL.canParse(url, base) ? new URL(url, base) : {}
+  if (!SCHEME.test(address.protocol) || address.port === "0") {
+    const relative = base ? ", or an address on the page's server" : ""
+    throw new TypeError(`"${url}" is no URL of a server: ws, wss, http or https and a host${relative}`)
   }
   if (address.protocol.startsWith("http")) {
     address.protocol = address.protocol.replace("http", "ws")
@@ -722,24 +720,20 @@ class Link {
   }
 }
 
-/**
- * Find out why a handshake failed, whose status a WebSocket does not tell, by the server's other routes:
- * return what `ConnectionFailed` takes, and `retryAfter`.
- */
+/** Ask other routes why a handshake failed: return what `ConnectionFailed` takes, and `retryAfter`. */
 async function probe(socket, headers, signal) {
   const failed = `The handshake with ${socket.origin}${socket.pathname} failed`
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
-    const retryAfter = retryAfterOf(readiness)
-    const answer = `GET /readiness answers ${readiness.status}`
-    if (readiness.status >= 500) return { reason: `${failed}, and ${answer}`, advice: AGAIN, retryAfter }
+    const isUnready = `${failed}, and GET /readiness answers ${readiness.status}`
+    if (readiness.status >= 500) return { reason: isUnready, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
     // Credentials are for the server that was named, and for no other that it may lead to.
     const asked = { headers, signal, redirect: "error" }
     const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
     const { ok, status } = list
     if (ok) return { reason: `${failed}, and yet HTTP takes what is given here`, advice: LOOK_AT }
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    if (status === 404 && !readiness.ok) return { reason: `${failed}, and ${answer}`, advice: WRONG_URL }
+    if (status === 404 && !readiness.ok) return { reason: isUnready, advice: ADVICE_404 }
     const reason = `${failed}, and GET /invocations answers ${status}`
     return { reason, status, retryAfter: retryAfterOf(list) }
   } catch (cause) {
@@ -749,26 +743,23 @@ async function probe(socket, headers, signal) {
 }
 
 const LOOK_AT =
-  "Check that queryParameter is the server's auth.query_parameter, that auth.allowed_origins has the " +
-  "page's origin, and that sockets get through what stands before the server."
-
-const WRONG_URL = "Check the URL: its server or its path is a wrong one."
+  "Check that queryParameter is the server's auth.query_parameter, its auth.allowed_origins, and what " +
+  "stands before it."
 
 /** A page cannot tell a server that is away from one that will not have it. */
 function originAdvice() {
   const origin = globalThis.location?.origin
-  if (!origin) return undefined
-  return `Check that the server runs, that its auth.allowed_origins has ${origin}, and the URL's host and path.`
+  return origin && `Check that the server runs, that its auth.allowed_origins has ${origin}, and the URL.`
 }
 
 /** Tell why the platform makes no socket: those of browsers send no headers. */
 function notMade(headers, cause) {
-  const isHopeless = true
-  if (!headers.length) return { reason: `There is no socket: ${cause.message}`, cause, isHopeless }
+  if (!headers.length) return { reason: cause.message, cause, isHopeless: true }
   const reason = `The WebSocket of this platform sends no headers (${headers.join(", ")})`
-  const advice = "Give connect() queryParameter, the server's auth.query_parameter, for the credential."
-  return { reason, advice, cause, isHopeless }
+  return { reason, advice: NO_HEADERS, cause, isHopeless: true }
 }
+
+const NO_HEADERS = "Give connect() queryParameter, the server's auth.query_parameter, for the credential."
 
 function retryAfterOf({ headers }) {
   const seconds = headers.get("retry-after") ?? ""
@@ -862,7 +853,7 @@ class Connection {
       if (await this.#pause(Math.min(delay, patience))) {
         delay = this.#backoff()
       } else if (delay > patience) {
-        return this.#giveUp(refusal)
+        return void this.end(new ConnectionFailed(refusal.reason, refusal))
       } else if (this.#needsLink) {
         refusal = (await this.#try()) ?? refusal
         this.#handshakes++
@@ -877,10 +868,6 @@ class Connection {
     return retryDelay(this.#delays++, this.#options.maxRetryDelay)
   }
 
-  #giveUp(refusal) {
-    this.end(new ConnectionFailed(refusal.reason, refusal))
-  }
-
   /** Wait, and return whether that was cut short because the link in use was lost. */
   #pause(seconds) {
     return new Promise((resolve) => {
@@ -892,7 +879,7 @@ class Connection {
     })
   }
 
-  /** Try to open a link; return why there is none, undefined where that says less than is known. */
+  /** Try to open a link; return why there is none, undefined where more is known. */
   async #try() {
     const attempt = (this.#attempt = new AbortController())
     const { signal } = attempt
@@ -925,20 +912,15 @@ class Connection {
     } catch (cause) {
       return notMade(Object.keys(headers), cause)
     }
-    const isOpen = await this.#isOpened(socket, signal)
-    return isOpen ? {} : probe(this.#url, httpHeaders, signal)
-  }
-
-  /** Wait until a socket is open and in use, and return true; false where it will not be. */
-  #isOpened(socket, signal) {
     socket.binaryType = "arraybuffer"
     signal.addEventListener("abort", () => {
       if (socket.readyState === CONNECTING) socket.close()
     })
-    return new Promise((resolve) => {
+    const isOpen = await new Promise((resolve) => {
       socket.onopen = () => resolve(this.reason ? socket.close() : this.#use(socket))
       socket.onerror = socket.onclose = () => resolve(false)
     })
+    return isOpen ? {} : probe(this.#url, httpHeaders, signal)
   }
 
   /** Return the address and headers with credentials, which are asked for each time. */

@@ -240,7 +240,7 @@ async def test_a_page_of_an_origin_that_is_not_allowed_is_told_what_to_look_at(
     await open_page(tab, site, server.http, patience=2)
     why = await why_it_fails(tab)
     assert f"The handshake with {server.ws}/invocations_ws/ws failed, " in why
-    assert f"the server runs, that its auth.allowed_origins has {site}, and" in why
+    assert f"the server runs, that its auth.allowed_origins has {site}, and the URL." in why
 
 
 async def test_a_page_at_a_wrong_path_is_told_so(

@@ -352,7 +352,7 @@ test("a refusal that the other routes know nothing of has no status, but things 
   const { error, socket } = await failureWith(t, {})
   assert.equal(error.status, undefined)
   assert.equal(error.reason, `The handshake with ${socket} failed, and yet HTTP takes what is given here`)
-  assert.match(error.advice, /queryParameter is the server's auth\.query_parameter, .* auth\.allowed_origins/)
+  assert.match(error.advice, /queryParameter is the server's auth\.query_parameter, its auth\.allowed_origins, /)
   assert.doesNotMatch(error.message, /200/)
 })
 
@@ -366,7 +366,7 @@ test("the other routes tell of a wrong address, of what is not ready, and of wha
     wrong.error.reason,
     `The handshake with ${wrong.socket} failed, and GET /readiness answers 404`,
   )
-  assert.equal(wrong.error.advice, "Check the URL: its server or its path is a wrong one.")
+  assert.equal(wrong.error.advice, "Check the URL: the framed socket is at /invocations_ws/ws.")
   assert.match(draining.error.reason, / failed, and GET \/readiness answers 503$/)
   assert.equal(refused.error.status, 401)
   assert.equal(
