@@ -62,7 +62,6 @@ const SOCKET_ROUTE = /\/invocations_ws(\/ws)?\/?$/
 
 // --- errors ---
 
-/** What to do about an error, by its code. */
 const ADVICE = new Map([
   ["already_exists", "Attach to that invocation, or invoke with another id."],
   ["already_finished", "Get its record for what came of it."],
@@ -87,7 +86,6 @@ const ADVICE_BY_SOURCE = new Map([
 
 const ADVICE_404 = "Check the URL: the framed socket is at /invocations_ws/ws."
 
-/** What to do about a refused handshake, by its status. */
 const CONNECTION_ADVICE = new Map([
   [401, "Give connect() a token or an apiKey that the server takes."],
   [403, "Use credentials that may do this, or have this origin allowed by the server."],
@@ -170,10 +168,11 @@ function checkedOptions(given) {
   const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket, sessionId: newId() }
   const options = { ...defaults, ...Object.fromEntries(fields) }
   checkedId("sessionId", options.sessionId)
-  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue", "maxRetryDelay"]) {
-    const isEnough = options[name] > 0 || (name === "maxRetryDelay" && options[name] === 0)
-    if (typeof options[name] !== "number" || !isEnough) throw new RangeError(`${name} must be above 0; maxRetryDelay may be 0`)
+  for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
+    const isEnough = typeof options[name] === "number" && options[name] > 0
+    if (!isEnough) throw new RangeError(`${name} must be a number above 0`)
   }
+  if (!(options.maxRetryDelay >= 0)) throw new RangeError("maxRetryDelay must be 0 or more")
   return options
 }
 
@@ -186,8 +185,7 @@ function checkedOptions(given) {
 function socketUrl(url, { sessionId, query }, base) {
   const address = URL.canParse(url, base) ? new URL(url, base) : {}
   if (!SCHEME.test(address.protocol) || address.port === "0") {
-    const relative = base ? ", or an address on the page's server" : ""
-    throw new TypeError(`"${url}" is no URL of a server: ws, wss, http or https and a host${relative}`)
+    throw new TypeError(`"${url}" is no URL of a server: ws, wss, http or https and a host`)
   }
   if (address.protocol.startsWith("http")) {
     address.protocol = address.protocol.replace("http", "ws")
@@ -725,17 +723,17 @@ async function probe(socket, headers, signal) {
   const failed = `The handshake with ${socket.origin}${socket.pathname} failed`
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
-    const isUnready = `${failed}, and GET /readiness answers ${readiness.status}`
-    if (readiness.status >= 500) return { reason: isUnready, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
+    const reason = `${failed}, and GET /readiness answers ${readiness.status}`
+    if (readiness.status >= 500) return { reason, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
     // Credentials are for the server that was named, and for no other that it may lead to.
     const asked = { headers, signal, redirect: "error" }
     const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
     const { ok, status } = list
     if (ok) return { reason: `${failed}, and yet HTTP takes what is given here`, advice: LOOK_AT }
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    if (status === 404 && !readiness.ok) return { reason: isUnready, advice: ADVICE_404 }
-    const reason = `${failed}, and GET /invocations answers ${status}`
-    return { reason, status, retryAfter: retryAfterOf(list) }
+    if (status === 404 && !readiness.ok) return { reason, advice: ADVICE_404 }
+    const told = `${failed}, and GET /invocations answers ${status}`
+    return { reason: told, status, retryAfter: retryAfterOf(list) }
   } catch (cause) {
     const why = cause.cause?.message || cause.cause?.code || cause.message
     return { reason: `${failed}, and so does HTTP (${why})`, cause, advice: originAdvice() }

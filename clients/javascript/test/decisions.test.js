@@ -35,8 +35,7 @@ test("what leads to no server is said to be no URL", () => {
       message: `"${url}" is no URL of a server: ws, wss, http or https and a host`,
     })
   }
-  const onPage = { name: "TypeError", message: /^"localhost:8088" is no URL .*, or an address on the page's/ }
-  assert.throws(() => urlOf("localhost:8088", { base: "https://host/" }), onPage)
+  assert.throws(() => urlOf("localhost:8088", { base: "https://host/" }), TypeError)
 })
 
 test("the query is the user's, with the session", () => {
