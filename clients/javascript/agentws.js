@@ -54,7 +54,7 @@ const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
 /** What identifies an invocation or a session. */
 const IDENTIFIER = /^(?!\.+$)[\w.:-]{1,256}$/
 
-/** The schemes that lead to a server. */
+/** Schemes of servers. */
 const SCHEME = /^(ws|http)s?:$/
 
 /** The end of a path that leads to a framed socket. */
@@ -744,13 +744,13 @@ const LOOK_AT =
   "Check that queryParameter is the server's auth.query_parameter, its auth.allowed_origins, and what " +
   "stands before it."
 
-/** A page cannot tell a server that is away from one that will not have it. */
+/** A page cannot tell a server that is away from one that refuses it. */
 function originAdvice() {
   const origin = globalThis.location?.origin
   return origin && `Check that the server runs, that its auth.allowed_origins has ${origin}, and the URL.`
 }
 
-/** Tell why the platform makes no socket: those of browsers send no headers. */
+/** Tell why there is no socket: those of browsers send no headers. */
 function notMade(headers, cause) {
   if (!headers.length) return { reason: cause.message, cause, isHopeless: true }
   const reason = `The WebSocket of this platform sends no headers (${headers.join(", ")})`
@@ -846,7 +846,7 @@ class Connection {
     let canRenew = typeof this.#options.token === "function"
     let refusal = { reason: "The connection was lost" }
     while (this.#needsLink) {
-      // An endless delay means that there is no use in trying again.
+      // With an endless delay, there is no use in trying again.
       const patience = delay === Infinity && this.#link === null ? 0 : this.#patience
       if (await this.#pause(Math.min(delay, patience))) {
         delay = this.#backoff()
