@@ -136,6 +136,22 @@ def test_flags_are_those_the_settings_declare(command: str) -> None:
     }
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["invoke", "--help"], ["check"]])
+def test_a_disk_that_is_full(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agentws", *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    sentence = "what is to be printed cannot be written: No space left on device"
+    assert (done.returncode, done.stderr) == (1, f"agentws: {sentence}\n")
+
+
 # check
 
 

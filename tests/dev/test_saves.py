@@ -106,6 +106,17 @@ async def test_several_files_at_once_are_one_restart(develop: Develop) -> None:
     await dev.end_well()
 
 
+async def test_saves_in_quick_succession_end_with_the_last(develop: Develop) -> None:
+    dev = await develop(answering(0))
+    for number in range(1, 11):
+        dev.save(answering(number))
+        await asyncio.sleep(0.05)  # as somebody's hand, or a formatter's, might
+    await dev.answers(10)
+    await dev.end_well()
+    assert dev.process.stderr is not None
+    assert await dev.process.stderr.read() == b""
+
+
 READS_A_PROMPT = """
 from pathlib import Path
 
