@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -27,8 +28,6 @@ _LOCAL: Final = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?([/?].*)?", r
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 """What may stand in a field of a header (RFC 9110 §5)."""
-
-_Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def _headers(
@@ -81,13 +80,6 @@ _OPTIONS = (
 )
 
 
-def reaching(command: _Command) -> _Command:
-    """Give a command the URL of a server, a payload, and the options that lead to the server."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 class Reach:
     """The server of a command, and how it is reached."""
 
@@ -134,6 +126,32 @@ class Reach:
             token=token,
             connect_timeout=self._connect_timeout,
         )
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the `reach` of a server, by options that lead there, and a `payload`."""
+
+    @functools.wraps(command)
+    def reached(
+        url: str,
+        headers: Mapping[str, str],
+        api_key: str | None,
+        token_command: str | None,
+        connect_timeout: float,
+        **others: Any,
+    ) -> None:
+        reach = Reach(
+            url,
+            headers=headers,
+            api_key=api_key,
+            token_command=token_command,
+            connect_timeout=connect_timeout,
+        )
+        command(reach=reach, **others)
+
+    for option in reversed(_OPTIONS):
+        reached = option(reached)
+    return reached
 
 
 @asynccontextmanager

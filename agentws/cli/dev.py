@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from agentws.cli.options import files
 from agentws.cli.starting import StartError, needed_packages
 from agentws.daemon.process import leave
 from agentws.daemon.signals import Signals, Stopped
@@ -39,7 +40,7 @@ the environment rank above them.
 
 
 @click.command(help=_PAGE, short_help="Serve an agent while you write it.")
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=files)
 @click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]")
 @click.option("--no-open", is_flag=True, help="Leave the console closed.")
 def dev(target: str | None, port: int | None, no_open: bool) -> None:

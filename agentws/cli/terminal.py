@@ -15,7 +15,8 @@ _STDIN: Final = 0
 
 def styled(text: str, **style: Any) -> str:
     """Return text in colours or the like, unless `NO_COLOR` is set (https://no-color.org)."""
-    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
+    is_plain = not style or os.environ.get("NO_COLOR")
+    return text if is_plain else click.style(text, **style)
 
 
 def say(text: str = "", *, nl: bool = True, **style: Any) -> None:

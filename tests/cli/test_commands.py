@@ -73,16 +73,22 @@ def test_help_of_a_command_has_examples(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "found"), [("agentws inv", "invoke"), ("agentws bench --soc", "--sockets")]
+    ("words", "found"),
+    [
+        ("agentws inv", "plain,invoke"),
+        ("agentws bench --soc", "plain,--sockets"),
+        ("agentws dev ./my_ag", "file,./my_ag"),
+        ("agentws serve --handler ./my_ag", "file,./my_ag"),
+    ],
 )
-def test_a_shell_completes_commands_and_options(run: Run, words: str, found: str) -> None:
+def test_a_shell_completes_commands_options_and_files(run: Run, words: str, found: str) -> None:
     done = run(
         *("-c", "from agentws.cli.main import main; main(prog_name='agentws')"),
         _AGENTWS_COMPLETE="bash_complete",
         COMP_WORDS=words,
         COMP_CWORD=str(words.count(" ")),
     )
-    assert done.stdout == f"plain,{found}\n"
+    assert done.stdout == f"{found}\n"
 
 
 def test_version(agentws: Run) -> None:

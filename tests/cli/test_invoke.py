@@ -284,7 +284,7 @@ async def test_a_stream_that_is_cut_is_resumed(agentws: Agentws, serve: Serve) -
         done = await agentws("invoke", cutter.http)
     assert (done.code, done.out) == (0, "".join(f"{number}\n" for number in range(1, 10)))
     assert "agentws: the connection was lost; reconnecting\n" in done.err
-    assert re.search(r"agentws: resumed after \d\.\d s and \d attempts?; nothing is mis", done.err)
+    assert re.search(r"agentws: reconnected after \d\.\d s and \d attempts?; resuming\n", done.err)
 
 
 async def test_a_server_that_does_not_come_back(agentws: Agentws) -> None:

@@ -134,6 +134,7 @@ async def test_who_will_not_answer_is_told_how_to_later(serve: Serve) -> None:
     server = await serve(agent_of(invoke))
     async with terminal(*INVOKE, server.http, "--id", "i1") as it:
         await it.until("[y/n]: ")
+        assert it.raw.endswith("\x1b[2m[y/n]\x1b[0m: ")
         it.press("D")
         await it.until("agentws: the agent asks: May I?\nagentws: answer with: agentws invoke ")
         await it.until("--attach i1 --answer ")

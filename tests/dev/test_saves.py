@@ -20,14 +20,16 @@ async def test_saves_are_served_within_a_second(develop: Develop) -> None:
     dev = await develop(answering("first"))
     assert await dev.ask() == "first"
     took = []
-    for answer in ("again", "third", "forth"):  # of one size, and soon: what is compiled is old
+    for number in range(10):  # of one size, and soon: what is compiled is old
         saved_at = time.monotonic()
-        dev.save(answering(answer))
-        others = await dev.answers(answer)
+        dev.save(answering(f"save{number}"))
+        others = await dev.answers(f"save{number}")
         took.append(time.monotonic() - saved_at)
-        assert set(others) <= {"first", "again", "third"}
-        await dev.says(r"^\d\d:\d\d:\d\d restarted in \d\.\d\d s: agent.py has changed$")
-    assert min(took) < SOON  # for other tests may keep the machine busy
+        assert set(others) <= {f"save{number - 1}" if number else "first"}
+        await dev.says(r"^\d\d:\d\d:\d\d restarted in \d+\.\d\d s: agent.py has changed$")
+        if number > 1 and min(took) < SOON:
+            break  # else others keep the machine busy
+    assert min(took) < SOON
     await dev.end_well()
 
 
