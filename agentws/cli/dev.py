@@ -106,6 +106,11 @@ class _Terminal:
         now = time.strftime("%H:%M:%S")
         click.echo(f"{now} restarted in {seconds:.2f} s: {changed} has changed")
 
+    def waiting(self, seconds: float) -> None:
+        """Tell why nothing answers."""
+        told = f"the agent is still starting after {seconds:g} s; whoever connects waits"
+        click.echo(f"agentws: {told}", err=True)
+
     def failed(self, sentence: str) -> None:
         """Tell why."""
         click.echo(f"agentws: {sentence}", err=True)

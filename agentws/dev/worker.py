@@ -20,7 +20,7 @@ from agentws.daemon.process import leave, open_streams
 from agentws.daemon.run import START_ERRORS, run
 from agentws.daemon.signals import Signals, Stopped
 from agentws.daemon.supervision import Supervision
-from agentws.dev.channel import Channel, Failed, Order, Refused, Serving
+from agentws.dev.channel import Channel, Failed, Importing, Order, Refused, Serving
 from agentws.dev.environment import EnvironmentFileError, with_env_files
 from agentws.dev.settings import load_settings
 from agentws.protocol.errors import InvocationError
@@ -72,6 +72,7 @@ def _serve(
     failure, served = order.failure, None
     if failure is None:
         try:
+            channel.report(Importing())
             served = _load(loaded.settings.handler.target)
             loaded = _load_settings(order, served)
         except LoadError as error:

@@ -116,7 +116,7 @@ async def test_saves_in_quick_succession_end_with_the_last(develop: Develop) -> 
     await dev.answers(10)
     await dev.end_well()
     assert dev.process.stderr is not None
-    assert await dev.process.stderr.read() == b""
+    assert b"Traceback" not in await dev.process.stderr.read()
 
 
 READS_A_PROMPT = """
