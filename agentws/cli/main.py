@@ -59,6 +59,10 @@ Commands and options are completed by the shell once it was told:
 """
 
 
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What is wrong where a file takes no more, or a terminal is gone."""
+
+
 class _Commands(click.Group):
     """The commands, of which each ends with a sentence if what it prints cannot be written."""
 
@@ -82,9 +86,6 @@ def _full_disks_told() -> Iterator[None]:
             raise
         let_go_of_stdout()
         raise Failure(f"what is to be printed cannot be written: {error.strerror}") from error
-
-
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @click.group(
