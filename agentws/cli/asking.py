@@ -5,10 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import click
-
 from agentws.cli.forms import Field, Form, Line, form_of, question_text, shown_default
-from agentws.cli.terminal import Keyboard, styled
+from agentws.cli.terminal import Keyboard, say
 from agentws.client.errors import Closed, ConnectionFailed, InvocationFailed
 from agentws.client.events import Question
 
@@ -67,7 +65,7 @@ class Asker:
             self._asking = None
         if self._is_at_prompt:
             self._is_at_prompt = False
-            click.echo(err=True)
+            say()
 
     def _begin(self) -> None:
         self._asking = asyncio.create_task(self._ask_all())
@@ -92,7 +90,7 @@ class Asker:
 
     async def _put(self, question: Question) -> None:
         """Ask until there is an answer that the server takes. Raises `EOFError`."""
-        click.echo(styled(question_text(question.payload), bold=True), err=True)
+        say(question_text(question.payload), bold=True)
         form = form_of(question.schema)
         while True:
             answer = await self._fill(form)
@@ -120,16 +118,18 @@ class Asker:
     async def _typed(self, line: Line, name: str, parse: Callable[[Line, str], Any]) -> Any:
         """Ask for a line until it makes sense."""
         for number, choice in enumerate(line.choices, 1):
-            click.echo(f"  {number}) {choice}", err=True)
+            say(f"  {number}) {choice}")
         while True:
-            click.echo(_prompt(line, name), nl=False, err=True)
+            say(_about(line, name), nl=False)
+            say(_hint(line), nl=False, dim=True)
+            say(": ", nl=False)
             self._is_at_prompt = True
             typed = await self._keyboard.line()
             self._is_at_prompt = False
             try:
                 return parse(line, typed)
             except ValueError as error:
-                click.echo(f"{error}.", err=True)
+                say(f"{error}.")
 
 
 _LEFT_OUT = object()
@@ -148,9 +148,13 @@ def _parser(field: Field) -> Callable[[Line, str], Any]:
     return parse
 
 
-def _prompt(line: Line, name: str) -> str:
+def _about(line: Line, name: str) -> str:
     is_news = line.about.lower().replace(" ", "_") not in ("", name.lower())
-    about = f" ({line.about})" if name and is_news else ""
+    about = f"({line.about}) " if name and is_news else ""
+    return f"{name} {about}" if name else ""
+
+
+def _hint(line: Line) -> str:
     shows_default = line.has_default and not line.may_be_empty
     default = f", {shown_default(line)} if empty" if shows_default else ""
-    return f"{name}{about} {styled(f'[{line.hint}{default}]', dim=True)}: ".lstrip()
+    return f"[{line.hint}{default}]"

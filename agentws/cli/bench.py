@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,25 +72,14 @@ Exit codes: 0 it was measured; 1 not one invocation completed; 2 bad usage, or n
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 def bench(
-    url: str,
+    reach: Reach,
     payload: str | None,
-    headers: Mapping[str, str],
-    api_key: str | None,
-    token_command: str | None,
-    connect_timeout: float,
     sockets: int,
     rate: float | None,
     seconds: float,
     as_json: bool,
 ) -> None:
     """Do what the flags say; the process ends with its exit code."""
-    reach = Reach(
-        url,
-        headers=headers,
-        api_key=api_key,
-        token_command=token_command,
-        connect_timeout=connect_timeout,
-    )
     raise_file_limit()
     run_to_exit(_bench(reach, payload_of(payload), sockets, rate, seconds, as_json))
 

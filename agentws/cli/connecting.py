@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 _CLOSING: Final = 1.0
 """Seconds that a connection has to close."""
 
-_LOCAL: Final = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?(/.*)?")
+_LOCAL: Final = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?([/?].*)?", re.IGNORECASE)
 """Servers that may be named without a scheme, as nobody listens on the way."""
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 """What may stand in a field of a header (RFC 9110 §5)."""
-
-_Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def _headers(
@@ -81,13 +80,6 @@ _OPTIONS = (
 )
 
 
-def reaching(command: _Command) -> _Command:
-    """Give a command the URL of a server, a payload, and the options that lead to the server."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 class Reach:
     """The server of a command, and how it is reached."""
 
@@ -127,16 +119,39 @@ class Reach:
         if self._token_command is not None:
             self._token = self._token or await _token_of(self._token_command)
             token = _TokenCommand(self._token_command, self._token)
-        try:
-            return connect(
-                self._url,
-                headers=self._headers,
-                api_key=self._api_key,
-                token=token,
-                connect_timeout=self._connect_timeout,
-            )
-        except ValueError as error:
-            raise Complaint(f"URL: {error}") from error
+        return connect(
+            self._url,
+            headers=self._headers,
+            api_key=self._api_key,
+            token=token,
+            connect_timeout=self._connect_timeout,
+        )
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the `reach` of a server, by options that lead there, and a `payload`."""
+
+    @functools.wraps(command)
+    def reached(
+        url: str,
+        headers: Mapping[str, str],
+        api_key: str | None,
+        token_command: str | None,
+        connect_timeout: float,
+        **others: Any,
+    ) -> None:
+        reach = Reach(
+            url,
+            headers=headers,
+            api_key=api_key,
+            token_command=token_command,
+            connect_timeout=connect_timeout,
+        )
+        command(reach=reach, **others)
+
+    for option in reversed(_OPTIONS):
+        reached = option(reached)
+    return reached
 
 
 @asynccontextmanager
@@ -149,20 +164,29 @@ async def entered(client: Client) -> AsyncIterator[Client]:
         await asyncio.wait({asyncio.create_task(client.close())}, timeout=_CLOSING)
 
 
-def _full_url(url: str) -> str:
+def _full_url(given: str) -> str:
     """Return a URL that the client takes. Raises `Complaint`."""
-    if _LOCAL.fullmatch(url):
-        return f"http://{url}"
+    url = f"http://{given}" if _LOCAL.fullmatch(given) else given
     scheme, sign, rest = url.partition("://")
     if not sign or scheme.lower() not in ("ws", "wss", "http", "https"):
         wish = "begin with ws://, wss://, http:// or https://; localhost:PORT alone will do, too"
-        raise Complaint(f"URL {url!r} should {wish}")
+        raise Complaint(f"URL {given!r} should {wish}")
     try:
-        has_path = urlsplit(url).path.strip("/") != ""
+        parts = urlsplit(url)
+        is_usable = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError as error:
-        raise Complaint(f"URL {url!r} is none: {error}") from error
+        raise Complaint(f"URL {given!r} is none: {_cause(error)}") from error
+    if not is_usable:
+        raise Complaint(f"URL {given!r} should name a host, and no port 0")
     # Nothing but the framed socket can be meant where a socket's URL has no path.
-    return url if has_path else f"{scheme.lower().replace('ws', 'http')}://{rest}"
+    if parts.path.strip("/"):
+        return url
+    return f"{scheme.lower().replace('ws', 'http')}://{rest}"
+
+
+def _cause(error: ValueError) -> object:
+    """Return what was wrong, which encodings wrap in more words."""
+    return error.__cause__ or error
 
 
 class _TokenCommand:
@@ -251,4 +275,5 @@ def failure_advice(failure: InvocationFailed, invocation_id: str) -> str:
             advice = f"The reason is {reason}."
         case _:
             advice = failure.advice
-    return f"{failure.code}: {failure.message.rstrip('.') or 'no reason was given'}. {advice}"
+    message = " ".join(failure.message.split()).rstrip(".") or "no reason was given"
+    return f"{failure.code}: {message}. {advice}"

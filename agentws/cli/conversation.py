@@ -116,7 +116,7 @@ class Conversation:
                     await self._asker.answered(request_id, withdrawn=withdrawn)
             case Reconnected(attempts, seconds):
                 tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-                self.notice(f"resumed after {seconds:.1f} s and {tries}; nothing is missing")
+                self.notice(f"reconnected after {seconds:.1f} s and {tries}; resuming")
 
     async def _fail(self, failure: InvocationFailed) -> int:
         status = "failed" if self._run.status in ("pending", "running") else self._run.status

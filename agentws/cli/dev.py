@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 import webbrowser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from agentws.cli.options import files
 from agentws.cli.starting import StartError, needed_packages
 from agentws.daemon.process import leave
 from agentws.daemon.signals import Signals, Stopped
@@ -20,22 +21,30 @@ if TYPE_CHECKING:
     from agentws.config.settings import Settings
 
 
-@click.command()
-@click.argument("target", required=False)
-@click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.")
+_PAGE: Final = """\
+Serve TARGET while you write it, and serve it anew at each save.
+
+TARGET is the agent: package.module:attribute or path/module.py:attribute; without one, it is a
+built-in agent that echoes what it is sent. It is served on 127.0.0.1, together with a console at
+/console/, which opens in the browser.
+
+When a file of the agent's folder is saved, its process is replaced by another one, and what ran is
+over. An agent that cannot be imported is told here and in the console, with file and line, until it
+is saved again. Variables are read from .env in the agent's folder and in the current one; those of
+the environment rank above them.
+
+\b
+    agentws dev ./agent.py:agent
+    agentws dev package.module:invoke --port 8000 --no-open
+"""
+
+
+@click.command(help=_PAGE, short_help="Serve an agent while you write it.")
+@click.argument("target", required=False, shell_complete=files)
+@click.option("--port", type=int, metavar="PORT", help="TCP port, 0 for any.  [server.port]")
 @click.option("--no-open", is_flag=True, help="Leave the console closed.")
 def dev(target: str | None, port: int | None, no_open: bool) -> None:
-    """Serve TARGET while you write it, and serve it anew at each save.
-
-    TARGET is the agent: package.module:attribute or path/module.py:attribute; without one, it is a
-    built-in agent that echoes what it is sent. It is served on 127.0.0.1, together with a console
-    at /console/, which opens in the browser.
-
-    When a file of the agent's folder is saved, its process is replaced by another one, and what ran
-    is over. An agent that cannot be imported is told here and in the console, with file and line,
-    until it is saved again. Variables are read from .env in the agent's folder and in the current
-    one; those of the environment rank above them.
-    """
+    """Serve until a signal; the process ends with its exit code."""
     try:
         code = _dev(target, port, Signals(), opens=not no_open and sys.stdout.isatty())
     except Stopped:
@@ -96,6 +105,11 @@ class _Terminal:
         """Tell when, why and how soon."""
         now = time.strftime("%H:%M:%S")
         click.echo(f"{now} restarted in {seconds:.2f} s: {changed} has changed")
+
+    def waiting(self, seconds: float) -> None:
+        """Tell why nothing answers."""
+        told = f"the agent is still starting after {seconds:g} s; whoever connects waits"
+        click.echo(f"agentws: {told}", err=True)
 
     def failed(self, sentence: str) -> None:
         """Tell why."""

@@ -9,6 +9,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from agentws.cli.characters import harmless
 from agentws.daemon.process import leave, let_go_of_stdout
 
 
@@ -20,7 +21,7 @@ class Complaint(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print each line on stderr."""
         for sentence in self.format_message().splitlines():
-            click.echo(f"agentws: {sentence}", file=file, err=True)
+            click.echo(harmless(f"agentws: {sentence}"), file=file, err=True)
 
 
 class Failure(Complaint):
@@ -57,7 +58,7 @@ def run_to_exit(work: Coroutine[Any, Any, int]) -> NoReturn:
     except Complaint as complaint:
         complaint.show()
         code = complaint.exit_code
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         code = 1
     let_go_of_stdout()
     if asyncio.all_tasks(loop):

@@ -64,13 +64,19 @@ def form_of(schema: Any) -> Form:
     """Return how to ask for what a schema describes; None stands for no schema."""
     if schema is None:
         return Form(Line("text or JSON", _json_or_text))
-    root = schema
-    schema = _resolved(schema, root)
+    try:
+        return _simple_form(schema) or Form(Line("JSON", _json))
+    except RecursionError:  # it refers to itself
+        return Form(Line("JSON", _json))
+
+
+def _simple_form(root: Any) -> Form | None:
+    schema = _resolved(root, root)
     line = _line(schema, root)
     if line is not None:
         return Form(line)
     fields = _fields(schema, root)
-    return Form(None, fields) if fields else Form(Line("JSON", _json))
+    return Form(None, fields) if fields else None
 
 
 def _fields(schema: Any, root: Any) -> tuple[Field, ...]:
@@ -80,7 +86,8 @@ def _fields(schema: Any, root: Any) -> tuple[Field, ...]:
             pass
         case _:
             return ()
-    required = schema.get("required", ())
+    required = schema.get("required")
+    required = required if isinstance(required, list) else []
     fields = []
     for name, part in properties.items():
         part = _resolved(part, root)
@@ -196,10 +203,9 @@ def _boolean(typed: str) -> bool:
 
 def _text(typed: str, schema: Mapping[str, Any]) -> str:
     text = "" if typed == '""' else typed
-    least, most = schema.get("minLength", 0), schema.get("maxLength", len(text))
-    if len(text) < least:
+    if isinstance(least := schema.get("minLength"), int) and len(text) < least:
         raise ValueError(f"Type {least} characters or more")
-    if len(text) > most:
+    if isinstance(most := schema.get("maxLength"), int) and len(text) > most:
         raise ValueError(f"Type {most} characters at most")
     return text
 

@@ -99,24 +99,9 @@ lost, or is left running; 2 bad usage, or no connection.
 @click.option("--list", is_flag=True, help="Print your invocations, the newest first.")
 @click.option("--json", is_flag=True, help="Print lines of JSON.")
 @click.option("--frames", is_flag=True, help="Print the messages of the socket, both ways.")
-def invoke(
-    url: str,
-    payload: str | None,
-    headers: Mapping[str, str],
-    api_key: str | None,
-    token_command: str | None,
-    connect_timeout: float,
-    **flags: Any,
-) -> None:
+def invoke(reach: Reach, payload: str | None, **flags: Any) -> None:
     """Do what the flags say; the process ends with its exit code."""
     wish = _checked({**flags, "payload": payload})
-    reach = Reach(
-        url,
-        headers=headers,
-        api_key=api_key,
-        token_command=token_command,
-        connect_timeout=connect_timeout,
-    )
     needs_payload = wish["doing"] == "" or wish["answer"] is not None
     run_to_exit(_invoke(reach, wish, payload_of(payload) if needs_payload else None))
 

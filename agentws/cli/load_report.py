@@ -18,6 +18,9 @@ _TICK = 0.25
 _RECENT = 1000
 """How many of the last invocations it looks at."""
 
+_WIDEST = 1000
+"""How many characters a line of the table may have on however narrow a terminal."""
+
 
 def as_json(measured: Measured) -> dict[str, Any]:
     """Return what was measured, for programs; durations are seconds."""
@@ -63,7 +66,10 @@ def _shown(seconds: float | None) -> str:
 
 def print_table(measured: Measured) -> None:
     """Print the table on stdout."""
-    Console(file=sys.stdout).print(as_table(measured))
+    console, table = Console(file=sys.stdout), as_table(measured)
+    needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.width = max(console.width, needed)  # so that no number is cut short
+    console.print(table)
 
 
 async def show(load: Load) -> None:

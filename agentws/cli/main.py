@@ -1,16 +1,21 @@
 """The commands. What they run is imported when they run, which keeps `--help` quick."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import click
 
 from agentws.cli.bench import bench
 from agentws.cli.check import check
 from agentws.cli.dev import dev
+from agentws.cli.ending import Failure
 from agentws.cli.invoke import invoke
 from agentws.cli.serve import serve
 from agentws.config.otel_variables import forget_empty
-from agentws.daemon.process import open_streams
+from agentws.daemon.process import let_go_of_stdout, open_streams
 from agentws.version import __version__
 
 _PAGE = """\
@@ -54,8 +59,39 @@ Commands and options are completed by the shell once it was told:
 """
 
 
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What is wrong where a file takes no more, or a terminal is gone."""
+
+
+class _Commands(click.Group):
+    """The commands, of which each ends with a sentence if what it prints cannot be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was chosen. Raises `Failure`."""
+        with _full_disks_told():
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, or print the page of help. Raises `Failure`."""
+        with _full_disks_told():
+            return super().parse_args(ctx, args)
+
+
+@contextmanager
+def _full_disks_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        let_go_of_stdout()
+        raise Failure(f"what is to be printed cannot be written: {error.strerror}") from error
+
+
 @click.group(
-    help=_PAGE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_Commands,
+    help=_PAGE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="agentws")
 def main() -> None:

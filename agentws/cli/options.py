@@ -5,6 +5,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+
+def files(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Have the shell complete a file, as a target may begin with one."""
+    return [CompletionItem(incomplete, type="file")]
+
 
 _OPTIONS = (
     click.option(
@@ -19,6 +28,7 @@ _OPTIONS = (
     click.option(
         "--handler",
         metavar="TARGET",
+        shell_complete=files,
         help="The agent: package.module:attribute or path/module.py:attribute.  [handler.target]",
     ),
 )

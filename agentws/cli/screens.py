@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-import click
-
-from agentws.cli.terminal import Stdout
+from agentws.cli.terminal import Stdout, say
 
 _TEXT_FIELDS: Final = ("token", "text", "delta", "content")
 
@@ -111,7 +109,7 @@ class TextScreen:
     def break_line(self) -> None:
         """See `Screen`. It goes to stderr, so that what is on stdout stays as it came."""
         if not self.is_at_line_start:
-            click.echo(err=True)
+            say()
             self._is_mid_line = False
 
     async def _line(self, text: str) -> None:

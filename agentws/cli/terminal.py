@@ -8,17 +8,25 @@ from typing import Any, Final
 
 import click
 
+from agentws.cli.characters import harmless
+
 _STDIN: Final = 0
 
 
 def styled(text: str, **style: Any) -> str:
     """Return text in colours or the like, unless `NO_COLOR` is set (https://no-color.org)."""
-    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
+    is_plain = not style or os.environ.get("NO_COLOR")
+    return text if is_plain else click.style(text, **style)
+
+
+def say(text: str = "", *, nl: bool = True, **style: Any) -> None:
+    """Print a text on stderr, whoever it is from."""
+    click.echo(styled(harmless(text), **style), nl=nl, err=True)
 
 
 def notice(text: str) -> None:
     """Tell something beside what was asked for, on stderr."""
-    click.echo(styled(f"agentws: {text}", dim=True), err=True)
+    say(f"agentws: {text}", dim=True)
 
 
 def has_person() -> bool:
@@ -29,7 +37,8 @@ def has_person() -> bool:
 class Stdout:
     """Standard output, however slowly it is read: pipes may be full, and terminals stopped.
 
-    It is written to when it has room, which leaves its own mode, shared with others, as it is.
+    It is written to when it has room, which leaves its own mode, shared with others, as it is. What
+    goes to a terminal is made harmless; what goes elsewhere, is as it came.
     """
 
     def __init__(self) -> None:
@@ -40,6 +49,8 @@ class Stdout:
 
     async def write(self, text: str) -> None:
         """Write a text. Raises `BrokenPipeError` when its reader is gone."""
+        if self.is_terminal:
+            text = harmless(text)
         left = memoryview(text.encode(self._encoding, "replace"))
         while left:
             await self._room()

@@ -31,6 +31,10 @@ class Order(Struct):
     """Why there is nothing to serve, where there is not."""
 
 
+class Importing(Struct, tag=True):
+    """The agent's own code runs from now on, however long that takes."""
+
+
 class Serving(Struct, tag=True):
     """The agent is served."""
 
@@ -47,7 +51,7 @@ class Refused(Struct, tag=True):
     sentence: str
 
 
-Report = Serving | Failed | Refused
+Report = Importing | Serving | Failed | Refused
 
 
 def send_order(sock: socket.socket, order: Order, listening: Sequence[socket.socket]) -> None:

@@ -16,8 +16,12 @@ def with_env_files(folder: Path | None) -> Mapping[str, str]:
 
     That of the agent's folder ranks above that of the current one. Raises `EnvironmentFileError`.
     """
+    try:
+        folders = [Path.cwd(), *([folder] if folder else [])]
+    except FileNotFoundError as error:
+        raise EnvironmentFileError("the current folder is gone; start again in another") from error
     found: dict[str, str] = {}
-    for path in dict.fromkeys([Path.cwd() / ".env", *([folder / ".env"] if folder else [])]):
+    for path in dict.fromkeys(each / ".env" for each in folders):
         found |= _read(path)
     return {**found, **os.environ}
 

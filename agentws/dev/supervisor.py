@@ -13,7 +13,7 @@ from msgspec import Struct
 from agentws.agent.loading import ImportFailure
 from agentws.daemon.listening import bind
 from agentws.daemon.signals import Signals
-from agentws.dev.channel import Failed, Order, Refused, Serving
+from agentws.dev.channel import Failed, Importing, Order, Refused, Report, Serving
 from agentws.dev.children import Child, Ended, Said
 from agentws.dev.settings import HOST
 from agentws.dev.watching import changes, forget_compiled, in_words
@@ -28,6 +28,10 @@ _BACKLOG: Final = 1024
 """How many connections wait while no process accepts them."""
 
 
+_SLOW: Final = 2.0
+"""Seconds after which it is told that the agent is still starting."""
+
+
 class Terminal(Protocol):
     """Whom to tell what happens."""
 
@@ -36,6 +40,9 @@ class Terminal(Protocol):
 
     def restarted(self, changed: str, seconds: float) -> None:
         """It is served again, so many seconds after a file was seen to have changed."""
+
+    def waiting(self, seconds: float) -> None:
+        """It is not served after so many seconds, and has not failed either."""
 
     def failed(self, sentence: str) -> None:
         """It cannot be served."""
@@ -73,6 +80,7 @@ class Supervisor:
         self._is_first = True
         self._failure: ImportFailure | None = None
         self._stands_in = False
+        self._slow: asyncio.TimerHandle | None = None
         self._changed = ""
         self._changed_at = time.monotonic()
 
@@ -87,6 +95,7 @@ class Supervisor:
             await self._serve(None)
             return await self._attend()
         finally:
+            self._is_slow_no_more()
             watching.cancel()
             await asyncio.gather(*(child.end() for child in self._children))
             await asyncio.gather(watching, return_exceptions=True)
@@ -143,7 +152,12 @@ class Supervisor:
             failure,
         )
         self._current.order(order, self._sockets)
+        self._is_slow_no_more()
         await self._waiting()
+
+    def _is_slow_no_more(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
 
     async def _waiting(self) -> Child:
         """Return a process that waits for its order."""
@@ -152,9 +166,13 @@ class Supervisor:
             self._children.add(self._next)
         return self._next
 
-    async def _hear(self, report: Serving | Failed | Refused) -> int | None:
+    async def _hear(self, report: Report) -> int | None:
         """Take note of what the process says that serves; return a code to exit with, if any."""
+        self._is_slow_no_more()
         match report:
+            case Importing():
+                loop = asyncio.get_running_loop()
+                self._slow = loop.call_later(_SLOW, self._terminal.waiting, _SLOW)
             case Failed(sentence):
                 self._terminal.failed(sentence)
                 self._stands_in = True

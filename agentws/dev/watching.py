@@ -1,5 +1,6 @@
 """The folder of an agent, and what changes in it."""
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -15,6 +16,9 @@ _QUIET: Final = 50
 
 _LONGEST: Final = 400
 """Milliseconds after which they are told in any case."""
+
+_ABSENT: Final = 0.2
+"""Seconds after which a folder that is not there is looked for again."""
 
 _FOLDERS: Final = {
     "__pycache__",
@@ -59,9 +63,18 @@ def agent_folder(target: str) -> Path | None:
 async def changes(folder: Path) -> AsyncIterator[Collection[Path]]:
     """Yield the files that have changed, those of one save together.
 
-    The folder is named without links, as its files will be.
+    The folder is named without links, as its files will be. Where it is removed, it is waited for,
+    as tools remove and make folders.
     """
+    while True:
+        async for paths in _changes_until_removed(folder):
+            yield paths
+        while not _is_there(folder):  # noqa: ASYNC110 - nobody tells when it is
+            await asyncio.sleep(_ABSENT)
+        yield [folder]
 
+
+async def _changes_until_removed(folder: Path) -> AsyncIterator[Collection[Path]]:
     def matters(_change: Change, path: str) -> bool:
         return is_part(Path(path).relative_to(folder))
 
@@ -74,6 +87,12 @@ async def changes(folder: Path) -> AsyncIterator[Collection[Path]]:
     )
     async for found in watching:
         yield sorted({Path(path) for _, path in found})
+        if not _is_there(folder):
+            return
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.is_dir()
 
 
 def in_words(paths: Collection[Path], folder: Path) -> str:
@@ -84,6 +103,8 @@ def in_words(paths: Collection[Path], folder: Path) -> str:
 
 def is_part(path: Path) -> bool:
     """Tell whether a file, by its path in the folder, may be what an agent is made of."""
+    if path == Path():
+        return True  # the folder itself, which was removed
     *folders, name = path.parts
     if any(folder in _FOLDERS or folder.startswith(".") for folder in folders):
         return False

@@ -20,7 +20,7 @@ from agentws.daemon.process import leave, open_streams
 from agentws.daemon.run import START_ERRORS, run
 from agentws.daemon.signals import Signals, Stopped
 from agentws.daemon.supervision import Supervision
-from agentws.dev.channel import Channel, Failed, Order, Refused, Serving
+from agentws.dev.channel import Channel, Failed, Importing, Order, Refused, Serving
 from agentws.dev.environment import EnvironmentFileError, with_env_files
 from agentws.dev.settings import load_settings
 from agentws.protocol.errors import InvocationError
@@ -37,17 +37,13 @@ def main() -> None:
         order, listening = channel.receive_order()
     except EOFError:
         leave(0)
-    signals = Signals()
-    _leave_keyboard_to_supervisor()
-    channel.end_with_supervisor(signals)
     try:
-        code = _serve(order, listening, channel, signals)
+        signals = Signals()
+        _leave_keyboard_to_supervisor()
+        channel.end_with_supervisor(signals)
+        code = _serve_or_refuse(order, listening, channel, signals)
     except Stopped:
         code = 0
-    except (ConfigError, EnvironmentFileError, TargetError, *START_ERRORS) as error:
-        signals.on_stop(lambda: None)  # the supervisor's answer may be the signal to end
-        channel.report(Refused(str(error)))
-        code = 2
     leave(code)
 
 
@@ -55,6 +51,17 @@ def _leave_keyboard_to_supervisor() -> None:
     """Take no notice of Ctrl-C; what the agent starts, does, as this is not `SIG_IGN`."""
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _serve_or_refuse(
+    order: Order, listening: Sequence[socket.socket], channel: Channel, signals: Signals
+) -> int:
+    try:
+        return _serve(order, listening, channel, signals)
+    except (ConfigError, EnvironmentFileError, TargetError, *START_ERRORS) as error:
+        signals.on_stop(lambda: None)  # the supervisor's answer may be the signal to end
+        channel.report(Refused(str(error)))
+        return 2
 
 
 def _serve(
@@ -65,7 +72,8 @@ def _serve(
     failure, served = order.failure, None
     if failure is None:
         try:
-            served = load(loaded.settings.handler.target or None)
+            channel.report(Importing())
+            served = _load(loaded.settings.handler.target)
             loaded = _load_settings(order, served)
         except LoadError as error:
             failure = _told(error, order, loaded, channel)
@@ -75,6 +83,16 @@ def _serve(
     if loaded.settings.server.log_level != "debug":
         logging.getLogger("agentws.server").setLevel(logging.WARNING)  # the supervisor tells it
     return run(loaded, served or _stand_in(failure), signals, supervision)
+
+
+def _load(target: str) -> Served:
+    """Import the agent. Raises `LoadError`, and `Stopped` alone where a signal came."""
+    try:
+        return load(target or None)
+    except Stopped:
+        raise
+    except KeyboardInterrupt as error:  # the agent's own, as the keyboard is the supervisor's
+        raise LoadError(target, "KeyboardInterrupt was raised") from error
 
 
 def _load_settings(order: Order, served: Served | None = None) -> Loaded:

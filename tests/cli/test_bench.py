@@ -118,13 +118,14 @@ async def test_what_takes_too_long_is_cancelled_and_counted(agentws: Agentws, se
 
 
 async def test_sockets_that_are_cut_come_back(agentws: Agentws, serve: Serve) -> None:
-    turn = 0
+    turns = 0
 
     async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
-        nonlocal turn
-        turn += 1
+        nonlocal turns
+        turns += 1
+        is_third = turns == 3
         yield 1
-        if turn == 3:
+        if is_third:
             cutter.cut_all()
         yield 2
 
@@ -157,12 +158,20 @@ async def test_ctrl_c_ends_it_with_what_was_measured(serve: Serve, tmp_path: Pat
 async def test_it_is_shown_live_on_a_terminal(serve: Serve) -> None:
     server = await serve(agent_of(echo))
     async with terminal("-m", "agentws", "bench", server.http, "--seconds", "60") as it:
-        await it.until(" done, ")
-        await it.until("chunks/s")
+        await it.until(" ms, p99 ")  # so that one has completed
         it.press("C")
         await it.until("invocations")
         await it.until("resumes")
         assert await it.exit_code() == 0
+
+
+async def test_a_narrow_terminal_cuts_no_number_short(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    arguments = ("bench", server.http, "--seconds", "0.1")
+    async with terminal("-m", "agentws", *arguments, COLUMNS="20") as it:
+        await it.until("count  per second")
+        assert await it.exit_code() == 0
+    assert "…" not in it.text.partition("count")[2]
 
 
 async def test_no_connection_and_a_wrong_key(agentws: Agentws, serve: Serve) -> None:

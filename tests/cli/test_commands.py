@@ -73,16 +73,22 @@ def test_help_of_a_command_has_examples(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "found"), [("agentws inv", "invoke"), ("agentws bench --soc", "--sockets")]
+    ("words", "found"),
+    [
+        ("agentws inv", "plain,invoke"),
+        ("agentws bench --soc", "plain,--sockets"),
+        ("agentws dev ./my_ag", "file,./my_ag"),
+        ("agentws serve --handler ./my_ag", "file,./my_ag"),
+    ],
 )
-def test_a_shell_completes_commands_and_options(run: Run, words: str, found: str) -> None:
+def test_a_shell_completes_commands_options_and_files(run: Run, words: str, found: str) -> None:
     done = run(
         *("-c", "from agentws.cli.main import main; main(prog_name='agentws')"),
         _AGENTWS_COMPLETE="bash_complete",
         COMP_WORDS=words,
         COMP_CWORD=str(words.count(" ")),
     )
-    assert done.stdout == f"plain,{found}\n"
+    assert done.stdout == f"{found}\n"
 
 
 def test_version(agentws: Run) -> None:
@@ -134,6 +140,22 @@ def test_flags_are_those_the_settings_declare(command: str) -> None:
     assert {key for key, option in OPTIONS.items() if option.flag} == {
         key for text in helped for key in re.findall(r"\[(.+)\]", text)
     }
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["invoke", "--help"], ["check"]])
+def test_a_disk_that_is_full(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agentws", *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    sentence = "what is to be printed cannot be written: No space left on device"
+    assert (done.returncode, done.stderr) == (1, f"agentws: {sentence}\n")
 
 
 # check

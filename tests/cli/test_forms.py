@@ -37,6 +37,8 @@ def typed(schema: Any, text: str) -> Any:
         ({"$ref": "#/$defs/A~1B", "$defs": {"A/B": {"type": "integer"}}}, "5", 5),
         ({"allOf": [{"type": "integer"}], "default": 3}, "", 3),
         ({"type": "array"}, "[1]", [1]),
+        ({"type": "string", "minLength": "1", "maxLength": None}, "text", "text"),
+        ({"type": "integer", "minimum": "1"}, "0", 0),
         ({"type": "object"}, "{}", {}),
         ({}, "true", True),
         (None, "true", True),
@@ -106,6 +108,8 @@ def test_a_flat_object_is_asked_for_field_by_field() -> None:
         {"type": "object", "properties": {"a": {"type": "array"}}},
         {"type": "object", "properties": {"a": {"type": "object", "properties": {}}}},
         {"$ref": "#/$defs/Loop", "$defs": {"Loop": {"$ref": "#/$defs/Loop"}}},
+        {"allOf": [{"$ref": "#"}]},
+        {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
         {"$ref": "#/$defs/Nowhere"},
         {"$ref": "https://elsewhere.example"},
         {"anyOf": [{"type": "integer"}, {"type": "string"}]},
@@ -134,3 +138,9 @@ def test_all_else_is_typed_as_json(schema: Any) -> None:
 )
 def test_how_a_question_reads(payload: Any, text: str) -> None:
     assert question_text(payload) == text
+
+
+def test_fields_that_are_required_by_nonsense_are_not() -> None:
+    properties = {"a": {"type": "string"}}
+    (field,) = form_of({"type": "object", "properties": properties, "required": 7}).fields
+    assert not field.is_required

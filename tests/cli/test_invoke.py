@@ -22,10 +22,12 @@ from agentws.cli.main import main
 from tests.cli.conftest import Agentws, Done, started
 from tests.conftest import PATIENCE, Serve
 from tests.support.agents import Gate, agent_of, each, echo, soon
+from tests.support.certificates import certificate
 from tests.support.cutting import cutting
 from tests.support.issuer import Issuer, new_ec
 from tests.support.misbehaving import Misbehaving
 from tests.support.ports import taken_port
+from tests.support.proxy import fronted
 
 
 def said(done: Done) -> tuple[int, str]:
@@ -63,7 +65,13 @@ async def test_texts_are_joined_and_all_else_is_a_line(agentws: Agentws, serve: 
     assert said(done) == (0, 'Owls see at night\n{"usage":5}\n7\nend\n')
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ws://127.0.0.1:{}", "{ws}/invocations_ws/ws"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("127.0.0.1:{}", "LOCALHOST:{}", "localhost:{}?a=b", "ws://127.0.0.1:{}"),
+        "{ws}/invocations_ws/ws",
+    ],
+)
 async def test_forms_of_the_url(agentws: Agentws, serve: Serve, form: str) -> None:
     server = await serve(agent_of(echo))
     url = form.format(server.port, ws=server.ws)
@@ -116,6 +124,39 @@ async def test_it_says_how_an_invocation_failed(agentws: Agentws, serve: Serve) 
     done = await agentws("invoke", server.http, "--json")
     assert (done.code, lines(done.out)[-1]["status"]) == (1, "failed")
     assert lines(done.out)[-1]["error"]["code"] == "out_of_owls"
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[31mred\r\x00\x9b2J\x7f"
+
+
+async def hostile(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
+    """Say what a terminal would obey."""
+    yield {"token": f"{HOSTILE}\n"}
+    raise InvocationError("bad", f"{HOSTILE}\nagentws: all is well")
+
+
+async def test_output_that_goes_elsewhere_is_as_it_came(agentws: Agentws, serve: Serve) -> None:
+    server = await serve(agent_of(hostile))
+    done = await agentws("invoke", server.http)
+    assert (done.code, done.out.encode()) == (1, f"{HOSTILE}\n".encode())
+    assert done.err.count("\n") == 1  # a message makes no line that looks like one of ours
+    assert not set("\x1b\x07\x00\x9b\x7f\r") & set(done.err)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("flags", [["--json"], [], ["--list"]])
+async def test_a_disk_that_is_full(serve: Serve, tmp_path: Path, flags: list[str]) -> None:
+    server = await serve(agent_of(echo))
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with started("invoke", server.http, *flags, folder=tmp_path, stdout=full) as process:
+        os.close(full)
+        async with asyncio.timeout(PATIENCE):
+            _, err = await process.communicate()
+    sentence = "what is to be printed cannot be written: No space left on device"
+    nothing_listed = flags == ["--list"]
+    assert (process.returncode, err.decode()) == (
+        (0, "") if nothing_listed else (1, f"agentws: {sentence}\n")
+    )
 
 
 # --- invocations that there are ---
@@ -243,7 +284,7 @@ async def test_a_stream_that_is_cut_is_resumed(agentws: Agentws, serve: Serve) -
         done = await agentws("invoke", cutter.http)
     assert (done.code, done.out) == (0, "".join(f"{number}\n" for number in range(1, 10)))
     assert "agentws: the connection was lost; reconnecting\n" in done.err
-    assert re.search(r"agentws: resumed after \d\.\d s and \d attempts?; nothing is mis", done.err)
+    assert re.search(r"agentws: reconnected after \d\.\d s and \d attempts?; resuming\n", done.err)
 
 
 async def test_a_server_that_does_not_come_back(agentws: Agentws) -> None:
@@ -320,6 +361,19 @@ def wait_until_full(reader: int) -> None:
         time.sleep(0.01)
 
 
+async def test_an_interrupt_before_anything_is_done(tmp_path: Path) -> None:
+    """It ends by the signal, without a word, so that the loop of a shell ends, too."""
+    async with started("invoke", "localhost:1", "-", folder=tmp_path) as process:
+        assert process.stdin is not None
+        process.stdin.write(b" " * 1_000_000)
+        async with asyncio.timeout(PATIENCE):
+            await process.stdin.drain()  # it reads, then
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == -signal.SIGINT
+            assert process.stderr is not None
+            assert await process.stderr.read() == b""
+
+
 # --- no connection, and who may ---
 
 
@@ -340,6 +394,27 @@ async def test_nobody_answers(agentws: Agentws) -> None:
         done = await agentws("invoke", f"http://127.0.0.1:{port}", "--connect-timeout", "0.3")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("agentws: No answer within 0.3")
+
+
+async def test_a_server_that_speaks_no_tls(agentws: Agentws, serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    url = f"https://localhost:{server.port}"
+    done = await agentws("invoke", url, "--connect-timeout", "0.3")
+    assert (done.code, done.out) == (2, "")
+    assert f"localhost:{server.port} speaks no TLS that we understand (" in done.err
+
+
+async def test_a_certificate_that_nobody_has_signed(
+    agentws: Agentws, serve: Serve, tmp_path: Path
+) -> None:
+    server = await serve(agent_of(echo))
+    async with fronted(server, ssl=certificate(tmp_path)) as front:
+        url = f"https://localhost:{front.port}"
+        done = await agentws("invoke", url, "--connect-timeout", "0.3")
+        assert (done.code, done.out) == (2, "")
+        assert "does not convince (self-signed certificate)" in done.err
+        done = await agentws("invoke", url, "7", SSL_CERT_FILE=str(tmp_path / "server.pem"))
+    assert said(done) == (0, "7\n")
 
 
 async def test_a_key(agentws: Agentws, serve: Serve) -> None:
@@ -399,7 +474,11 @@ def test_bad_usage(arguments: str, complaint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host", "example.com", "example.com:80", "http://", "ws://h:x"]
+    "url",
+    [
+        *("", "ftp://host", "example.com", "example.com:80", "http://", "ws://h:x", "http://h:0"),
+        *("localhost:99999", "http://[::1", "http://..", f"http://{'a' * 64}.example"),
+    ],
 )
 def test_a_url_that_is_none(url: str) -> None:
     done = CliRunner().invoke(main, ["invoke", url])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from agentws import InvocationContext
+from agentws import InvocationContext, InvocationError
 from agentws.client import Question, connect
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of, each, echo, soon
@@ -134,6 +134,7 @@ async def test_who_will_not_answer_is_told_how_to_later(serve: Serve) -> None:
     server = await serve(agent_of(invoke))
     async with terminal(*INVOKE, server.http, "--id", "i1") as it:
         await it.until("[y/n]: ")
+        assert it.raw.endswith("\x1b[2m[y/n]\x1b[0m: ")
         it.press("D")
         await it.until("agentws: the agent asks: May I?\nagentws: answer with: agentws invoke ")
         await it.until("--attach i1 --answer ")
@@ -237,6 +238,27 @@ async def test_output_that_goes_elsewhere_is_output_alone(serve: Serve) -> None:
         assert "ab" not in it.text
     with os.fdopen(reader) as out:
         assert out.read() == "ab\n"
+
+
+async def test_a_terminal_is_shown_and_does_not_obey_what_agents_say(serve: Serve) -> None:
+    escapes = "\x1b]0;title\x07\x1b[31mred\rwhite\x9b2J"
+
+    async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
+        yield {"token": f"{escapes}\n\ttab\n"}
+        choice = {"enum": [escapes], "description": escapes}
+        schema = {"type": "object", "properties": {escapes: choice}}
+        yield str(await context.ask(escapes, schema=schema))
+        raise InvocationError("bad", escapes)
+
+    server = await serve(agent_of(invoke))
+    async with terminal(*INVOKE, server.http, NO_COLOR="1") as it:
+        await it.until("␛]0;title␇␛[31mredwhite�2J\n\ttab\n")
+        await it.until("1) ␛]0;title")
+        await it.until("[1-1]: ")
+        it.type("1")
+        assert await it.exit_code() == 1
+        assert "agentws: bad: ␛]0;title␇␛[31mred white�2J. " in it.text
+    assert not [each for each in ("\x1b]", "\x1b[31m", "\x07", "\x9b") if each in it.raw]
 
 
 async def test_no_color(serve: Serve) -> None:

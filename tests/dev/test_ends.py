@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.support.development import ANSWERS, Develop, ended, until
+from tests.support.processes import PATIENCE
 
 STUBBORN = """
 import asyncio, subprocess
@@ -53,7 +54,7 @@ async def test_ctrl_c_at_once(begin: Develop) -> None:
 )
 async def test_while_a_handler_will_not_end(develop: Develop, how: str, source: str) -> None:
     dev = await develop(source)
-    async with asyncio.timeout(10), dev.connect(close_timeout=0.1) as client:
+    async with asyncio.timeout(PATIENCE), dev.connect(close_timeout=0.1) as client:
         await client.send(action="invoke", payload={})
         await dev.says("runs")
         children = dev.children

@@ -1,5 +1,8 @@
 """An agent that cannot be served is stood in for, until it can."""
 
+import shutil
+from pathlib import Path
+
 from tests.support.development import ANSWERS, Develop
 
 GOOD = ANSWERS.format(answer="good")
@@ -57,6 +60,54 @@ async def test_a_file_that_is_gone_for_a_while(develop: Develop) -> None:
     await dev.answers("import_failed")
     dev.save(GOOD)
     await dev.answers("good")
+    await dev.end_well()
+
+
+async def test_a_folder_that_is_gone_for_a_while(develop: Develop, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "agent.py").write_text(GOOD)
+    dev = await develop(None, target="parts/agent.py:invoke")
+    shutil.rmtree(dev.folder / "parts")
+    await dev.complains("there is no file")
+    await dev.answers("import_failed")
+    (dev.folder / "parts").mkdir()
+    dev.save(ANSWERS.format(answer="back"), "parts/agent.py")
+    await dev.answers("back")
+    dev.save(GOOD, "parts/agent.py")
+    await dev.answers("good")
+    await dev.end_well()
+
+
+async def test_a_current_folder_that_is_gone(develop: Develop) -> None:
+    dev = await develop(GOOD)
+    shutil.rmtree(dev.folder)
+    told = await dev.complains("^agentws: (.*)$")
+    assert told[1] == "the current folder is gone; start again in another"
+    await dev.answers("import_failed")
+    await dev.end_well()
+
+
+async def test_an_import_that_raises_what_nobody_else_may(develop: Develop) -> None:
+    dev = await develop(GOOD)
+    for raised in ("SystemExit(3)", "KeyboardInterrupt"):
+        dev.save(f"raise {raised}")
+        told = await dev.complains("(.*)")
+        assert told[0].startswith("agentws: handler.target 'agent.py:invoke': ")
+        assert raised.partition("(")[0] in told[0]
+        await dev.answers("import_failed")
+    dev.save(GOOD)
+    await dev.answers("good")
+    await dev.end_well()
+
+
+async def test_an_import_that_blocks_is_ended_by_the_next_save(develop: Develop) -> None:
+    dev = await develop(GOOD)
+    dev.save("import time\nprint('blocks', flush=True)\ntime.sleep(3600)")
+    await dev.says("blocks")
+    told = await dev.complains("^agentws: (.*)$")
+    assert told[1] == "the agent is still starting after 2 s; whoever connects waits"
+    dev.save(ANSWERS.format(answer="mended"))
+    await dev.answers("mended")
     await dev.end_well()
 
 

@@ -20,14 +20,16 @@ async def test_saves_are_served_within_a_second(develop: Develop) -> None:
     dev = await develop(answering("first"))
     assert await dev.ask() == "first"
     took = []
-    for answer in ("again", "third", "forth"):  # of one size, and soon: what is compiled is old
+    for number in range(10):  # of one size, and soon: what is compiled is old
         saved_at = time.monotonic()
-        dev.save(answering(answer))
-        others = await dev.answers(answer)
+        dev.save(answering(f"save{number}"))
+        others = await dev.answers(f"save{number}")
         took.append(time.monotonic() - saved_at)
-        assert set(others) <= {"first", "again", "third"}
-        await dev.says(r"^\d\d:\d\d:\d\d restarted in \d\.\d\d s: agent.py has changed$")
-    assert min(took) < SOON  # for other tests may keep the machine busy
+        assert set(others) <= {f"save{number - 1}" if number else "first"}
+        await dev.says(r"^\d\d:\d\d:\d\d restarted in \d+\.\d\d s: agent.py has changed$")
+        if number > 1 and min(took) < SOON:
+            break  # else others keep the machine busy
+    assert min(took) < SOON
     await dev.end_well()
 
 
@@ -104,6 +106,17 @@ async def test_several_files_at_once_are_one_restart(develop: Develop) -> None:
     assert (await dev.says("restarted.*"))[0].endswith("agent.py and 1 more has changed")
     assert await dev.ask() == "new"
     await dev.end_well()
+
+
+async def test_saves_in_quick_succession_end_with_the_last(develop: Develop) -> None:
+    dev = await develop(answering(0))
+    for number in range(1, 11):
+        dev.save(answering(number))
+        await asyncio.sleep(0.05)  # as somebody's hand, or a formatter's, might
+    await dev.answers(10)
+    await dev.end_well()
+    assert dev.process.stderr is not None
+    assert b"Traceback" not in await dev.process.stderr.read()
 
 
 READS_A_PROMPT = """

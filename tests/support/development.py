@@ -34,9 +34,10 @@ class Development(Address):
 
     def save(self, source: str, name: str = "agent.py") -> None:
         """Save a file as editors do: another one takes its name."""
-        other = self.folder / f".{name}.tmp"
+        file = self.folder / name
+        other = file.with_name(f".{file.name}.tmp")
         other.write_text(source)
-        other.replace(self.folder / name)
+        other.replace(file)
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Return what the next line on stdout that has it says."""
