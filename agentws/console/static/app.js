@@ -67,7 +67,8 @@ function drawConnection(state) {
 	byId("run").disabled = isLocked
 	show(byId("key-trouble"), daemon.isRefused)
 	setText(byId("key-trouble"), daemon.isRefused ? refusal() : "")
-	attribute(byId("key"), "aria-invalid", daemon.isRefused ? "true" : null)
+	attribute(byId("key"), "aria-invalid", daemon.isRefused || null)
+	if (daemon.isRefused) byId("key").focus()
 	const isDown = state === "closed" && !daemon.isRefused
 	show(byId("down"), isDown || state === "reconnecting")
 	show(byId("connect"), isDown)

@@ -4,7 +4,7 @@ import { attribute, button, byId, h, setText, show } from "./dom.js"
 import { oneLine, pretty } from "./format.js"
 import { forgetAll, payloads, remember } from "./history.js"
 import { parseJson } from "./json_text.js"
-import { FieldError, schemaForm } from "./schema_form.js"
+import { readForm, schemaForm } from "./schema_form.js"
 
 /** How long somebody has to stop typing, in ms, before an error is told. */
 const PAUSE = 500
@@ -103,7 +103,7 @@ export class Composer {
 				return this.#complain(error ?? "The form has no place for this; it stays JSON")
 			}
 		} else {
-			const { value, error } = this.#readForm()
+			const { value, error } = readForm(this.#form)
 			if (!error) this.#payload.value = pretty(value)
 		}
 		this.#setMode(isForm)
@@ -118,27 +118,13 @@ export class Composer {
 		this.#complain(undefined)
 	}
 
-	#readForm() {
-		try {
-			return { value: this.#form?.read() }
-		} catch (error) {
-			if (!(error instanceof FieldError)) throw error
-			return { error: error.message, field: error.field }
-		}
-	}
-
 	/** Send what is there, or say why that cannot be. */
 	run() {
 		clearTimeout(this.#timer)
-		const read = this.#isForm ? this.#readForm() : { ...parseJson(this.#payload.value), field: this.#payload }
+		const read = this.#isForm ? readForm(this.#form) : { ...parseJson(this.#payload.value), field: this.#payload }
 		this.#complain(read.error, read.field)
 		if (read.error) return read.field?.focus()
 		this.#send(read.value)
-	}
-
-	/** Send a payload with the options that are chosen now. */
-	again(payload) {
-		this.#send(payload)
 	}
 
 	/** Put a payload, and the session it had, where it can be changed. */
@@ -184,7 +170,7 @@ export class Composer {
 			"li",
 			{},
 			h("code", { title: preview }, preview),
-			act("Run again", () => this.again(value)),
+			act("Run again", () => this.#send(value)),
 			act("Edit and run", () => this.edit(value)),
 		)
 	}

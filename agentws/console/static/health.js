@@ -2,21 +2,20 @@
 
 import { Chart } from "./chart.js"
 import { byId, h, setText, show } from "./dom.js"
-import { duration, number } from "./format.js"
+import { count, duration, number } from "./format.js"
 
 /** Between two questions, in ms; and while there is no connection, when each makes the browser complain. */
 const EVERY = 2000
 const RARELY = 10_000
 
-/** What is kept, in seconds. */
+/** What is kept, in seconds; and the least that is drawn, as a fresh page has little to show. */
 const SPAN = 900
+const LEAST = 60
 
 /** How many codes of errors have room. */
 const CODES = 3
 
-/**
- * What is charted: of a state, the values of its lines; of these, what is told of the last.
- */
+/** What is charted: of a state, the values of its lines; of these, what is told of the last. */
 const CHARTS = [
 	{ name: "Sockets", series: ({ sockets }) => [sockets], tell: ([open]) => number(open) },
 	{
@@ -43,13 +42,13 @@ export class Health {
 	#timer = 0
 	#isAsking = false
 	#tiles
-	#errors = { chart: new Chart(SPAN), value: h("strong", {}), codes: h("ul", { class: "codes" }) }
+	#errors = { chart: new Chart(), value: h("strong", {}), codes: h("ul", { class: "codes" }) }
 
 	constructor(daemon, onState) {
 		this.#daemon = daemon
 		this.#onState = onState
 		this.#tiles = CHARTS.map((described) => {
-			const chart = new Chart(SPAN, described.name.includes("/") ? 2 : 1)
+			const chart = new Chart(described.name.includes("/") ? 2 : 1)
 			return { ...described, chart, value: h("strong", {}, "–") }
 		})
 		const { chart, value, codes } = this.#errors
@@ -92,12 +91,20 @@ export class Health {
 		this.#draw()
 	}
 
+	/** How many seconds are drawn: more as time goes by, up to the 15 minutes. */
+	get #span() {
+		const first = this.#samples[0]?.at ?? 0
+		return Math.min(SPAN, Math.max(LEAST, (this.#samples.at(-1)?.at ?? 0) - first))
+	}
+
 	#draw() {
+		const span = this.#span
+		setText(byId("health-span"), `of this replica, last ${count(Math.ceil(span / 60), "minute")}`)
 		for (const { name, series, tell, chart, value } of this.#tiles) {
 			const points = this.#samples.map(({ at, state }) => ({ at, values: series(state) }))
 			const last = points.length > 0 ? tell(points[points.length - 1].values) : "–"
 			setText(value, last)
-			chart.draw(points, `${name}: now ${last}`)
+			chart.draw(points, `${name}: now ${last}`, span)
 		}
 		this.#drawErrors()
 	}
@@ -120,7 +127,7 @@ export class Health {
 		const total = points.reduce((sum, { values }) => sum + values[0], 0)
 		const told = [...sums].sort(([, a], [, b]) => b - a)
 		setText(value, number(total))
-		chart.draw(points, `Errors in the last 15 minutes: ${[...told.map(([code, many]) => `${many} ${code}`)].join(", ") || "none"}`)
+		chart.draw(points, `Errors in the last 15 minutes: ${[...told.map(([code, many]) => `${many} ${code}`)].join(", ") || "none"}`, this.#span)
 		codes.replaceChildren(...told.slice(0, CODES).map(([code, many]) => h("li", {}, `${number(many)} × `, h("code", {}, code))))
 		if (told.length > CODES) codes.append(h("li", {}, `${told.length - CODES} more`))
 	}

@@ -5,7 +5,7 @@ import { textOf } from "./chunk_text.js"
 import { announce, badge, h, setText, show } from "./dom.js"
 import { pretty, problem } from "./format.js"
 import { parseJson } from "./json_text.js"
-import { FieldError, schemaForm } from "./schema_form.js"
+import { FieldError, readForm, schemaForm } from "./schema_form.js"
 
 /** The refusal of an answer to what is asked no more. */
 const TOO_LATE = "input_not_expected"
@@ -54,7 +54,7 @@ export class Questions {
 	}
 
 	async #answer(card, form, complaint, submit) {
-		const { value, error, field } = readAnswer(form)
+		const { value, error, field } = readForm(form)
 		setText(complaint, error ?? "")
 		show(complaint, error !== undefined)
 		if (error !== undefined) return field?.focus()
@@ -104,14 +104,5 @@ function answerForm(schema) {
 			if (error) throw new FieldError(error, field)
 			return value
 		},
-	}
-}
-
-function readAnswer(form) {
-	try {
-		return { value: form.read() }
-	} catch (error) {
-		if (!(error instanceof FieldError)) throw error
-		return { error: error.message, field: error.field }
 	}
 }

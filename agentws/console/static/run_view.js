@@ -10,10 +10,6 @@ import { asCommand, asCurl, asJavaScript, asPython } from "./snippets.js"
 /** How many chunks a second a slow reader takes. */
 const SLOW_RATE = 20
 
-/**
- * What a run is shown by.
- */
-
 export class RunView {
 	element
 	isOver = false

@@ -27,6 +27,16 @@ export class FieldError extends Error {
 	}
 }
 
+/** Read a form: its `value`, or the `error` to be told and the `field` it is of. */
+export function readForm(form) {
+	try {
+		return { value: form.read() }
+	} catch (error) {
+		if (!(error instanceof FieldError)) throw error
+		return { error: error.message, field: error.field }
+	}
+}
+
 /**
  * Return the form for a schema without references: its `element`; `read()`, which returns the value or
  * throws FieldError; and `write(value)`, which returns whether the form can hold it.
