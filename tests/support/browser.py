@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -41,13 +42,21 @@ class Console:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
-        """What the browser has complained of: errors, and breaches of the page's policy."""
+        """What the browser has complained of: errors, breaches of the page's policy, foreign hosts."""
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self._note_host(request.url))
+        page.on("websocket", lambda socket: self._note_host(socket.url))
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.complaints.append(message.text)
+
+    def _note_host(self, url: str) -> None:
+        """Complain of what is asked of another host than the page's; files of its own have none."""
+        host = urlsplit(url).hostname
+        if host not in (None, "127.0.0.1"):
+            self.complaints.append(f"A foreign host: {url}")
 
     def forgive(self, *parts: str) -> None:
         """Forget the complaints that have one of these parts: browsers tell of what is lost."""

@@ -1,8 +1,6 @@
 /**
- * What payload the agent takes, by the types that it declared.
- *
- * The description of the socket is asked first: every agent has one, while one without types has no
- * OpenAPI document, and browsers complain of each 404 on their console.
+ * What payload the agent takes, by the types that it declared. The description of the socket is asked
+ * first, as every agent has one: browsers complain of each 404.
  */
 
 /** Return the JSON Schema of the payload, undefined where the agent declared none. */

@@ -14,8 +14,8 @@ import { Runs } from "./runs.js"
 /** For how many seconds "drop for" keeps the socket away. */
 const AWAY = 10
 
-/** A restart is one if the daemon is younger than it was, and not by the time that an answer takes. */
-const YOUNGER = 1
+/** By how much later, in s, a process has begun that is another; an answer takes less time. */
+const LATER = 0.5
 
 let frames
 const daemon = new Daemon((direction, data) => frames.add(direction, data))
@@ -113,6 +113,7 @@ function drop() {
 // --- what the daemon tells of itself ---
 
 let known
+let begun = Infinity
 
 function heard(state) {
 	setText(byId("version"), state.version ?? "")
@@ -126,7 +127,9 @@ function heard(state) {
 }
 
 function heardOfReload(state) {
-	const hasRestarted = known !== undefined && state.uptime < known.uptime - YOUNGER
+	const now = performance.now() / 1000 - state.uptime
+	const hasRestarted = now > begun + LATER
+	begun = hasRestarted ? now : Math.min(begun, now)
 	const failure = state.import_error
 	if (hasRestarted) {
 		const told = `restarted, ${clock(Date.now() - state.uptime * 1000)}`

@@ -1,4 +1,4 @@
-/** Where a payload is written and sent: as JSON, or in a form where the agent has declared types. */
+/** Where a payload is written, as JSON or in a form, and sent. */
 
 import { attribute, button, byId, h, setText, show } from "./dom.js"
 import { oneLine, pretty } from "./format.js"
@@ -6,7 +6,7 @@ import { forgetAll, payloads, remember } from "./history.js"
 import { parseJson } from "./json_text.js"
 import { readForm, schemaForm } from "./schema_form.js"
 
-/** How long somebody has to stop typing, in ms, before an error is told. */
+/** For how many ms nothing is typed before an error is told. */
 const PAUSE = 500
 
 const EXAMPLE = { message: "hi" }
@@ -49,7 +49,7 @@ export class Composer {
 		this.#drawHistory()
 	}
 
-	/** Draw the form for the types of the agent, undefined if it has declared none. */
+	/** Draw the form for a schema, undefined where there is none. */
 	use(schema) {
 		const text = JSON.stringify(schema) ?? ""
 		if (text === this.#schemaText) return
@@ -66,7 +66,7 @@ export class Composer {
 		this.#setMode(isFresh || this.#isForm)
 	}
 
-	/** Say, in the alert, why nothing can be sent; undefined: nothing is wrong. */
+	/** Say why nothing can be sent; undefined: nothing is wrong. */
 	#complain(text, field = this.#payload) {
 		const offer = this.#offer(text)
 		this.#alert.replaceChildren(...(text ? [h("span", {}, text), ...(offer ? [offer] : [])] : []))
@@ -118,7 +118,6 @@ export class Composer {
 		this.#complain(undefined)
 	}
 
-	/** Send what is there, or say why that cannot be. */
 	run() {
 		clearTimeout(this.#timer)
 		const read = this.#isForm ? readForm(this.#form) : { ...parseJson(this.#payload.value), field: this.#payload }

@@ -8,7 +8,6 @@ export function clock(time, isFine = false) {
 	return isFine ? `${text}.${pad(date.getMilliseconds(), 3)}` : text
 }
 
-/** A number of seconds, as short as it can be. */
 export function duration(seconds) {
 	if (seconds === undefined || seconds === null || !Number.isFinite(seconds)) return "–"
 	if (seconds < 0.0995) return `${number(seconds * 1000)} ms`
@@ -39,18 +38,15 @@ export function shortId(id) {
 	return id.length > 12 ? `${id.slice(0, 8)}…` : id
 }
 
-/** A status of the protocol as words. */
 export function words(status) {
 	return status.replaceAll("_", " ")
 }
 
-/** A value on one line, which is cut. */
 export function oneLine(value, length = 400) {
 	const text = JSON.stringify(value) ?? ""
 	return text.length > length ? `${text.slice(0, length)}…` : text
 }
 
-/** A value to be read. */
 export function pretty(value) {
 	return JSON.stringify(value, null, 2) ?? ""
 }

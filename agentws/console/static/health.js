@@ -1,14 +1,14 @@
-/** How the daemon is: what `console/state` tells every two seconds, and the 15 minutes of it, kept here. */
+/** What `console/state` tells every two seconds, and the 15 minutes of it, kept here. */
 
 import { Chart } from "./chart.js"
 import { byId, h, setText, show } from "./dom.js"
 import { count, duration, number } from "./format.js"
 
-/** Between two questions, in ms; and while there is no connection, when each makes the browser complain. */
+/** Between two questions, in ms; without a connection each makes the browser complain. */
 const EVERY = 2000
 const RARELY = 10_000
 
-/** What is kept, in seconds; and the least that is drawn, as a fresh page has little to show. */
+/** What is kept, in seconds; and the least that is drawn. */
 const SPAN = 900
 const LEAST = 60
 
@@ -60,7 +60,6 @@ export class Health {
 		this.ask()
 	}
 
-	/** Ask now, and then again and again. */
 	async ask() {
 		if (this.#isAsking) return
 		clearTimeout(this.#timer)
@@ -109,7 +108,7 @@ export class Health {
 		this.#drawErrors()
 	}
 
-	/** Errors are counted since the daemon's start; what is told is how many came in between. */
+	/** Errors are counted since the start; told is how many came in between. */
 	#drawErrors() {
 		const { chart, value, codes } = this.#errors
 		const sums = new Map()

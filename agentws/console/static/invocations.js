@@ -4,7 +4,7 @@ import { announce, badge, beforePaint, button, byId, copy, h, setText, show, sho
 import { clock, count, number, pretty, problem, words } from "./format.js"
 import { WindowedList } from "./windowed_list.js"
 
-/** How often the list is asked for, in ms, while the page is seen; and how soon after a run changed. */
+/** How often the list is asked for, and how soon after a change, in ms. */
 const EVERY = 4000
 const SOON = 250
 

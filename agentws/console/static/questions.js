@@ -1,4 +1,4 @@
-/** What a run asks: a form from the schema, or JSON, which goes once it is answered, here or elsewhere. */
+/** What a run asks: a form, which goes once it is answered, here or elsewhere. */
 
 import { inlined } from "./agent_schema.js"
 import { textOf } from "./chunk_text.js"
@@ -24,7 +24,6 @@ export class Questions {
 		return this.#open.size
 	}
 
-	/** Ask the user. */
 	ask(question) {
 		if (this.#open.has(question.requestId)) return
 		const form = answerForm(question.schema)
@@ -72,7 +71,7 @@ export class Questions {
 		}
 	}
 
-	/** Take the form away: somebody has answered, or the agent does not want to know any more. */
+	/** Take the form away. */
 	answered({ requestId, withdrawn }) {
 		const card = this.#open.get(requestId)
 		if (card === undefined) return

@@ -113,7 +113,6 @@ export class RunView {
 		])
 	}
 
-	/** All that is known of the run. */
 	toJson() {
 		return {
 			invocation_id: this.id,

@@ -23,7 +23,6 @@ export class Runs {
 		byId("clear-runs").addEventListener("click", () => this.#clear())
 	}
 
-	/** Invoke the agent. */
 	start({ payload, options }) {
 		this.#add(this.#daemon.client.invoke(payload, { ...options, onGap: "skip" }), { payload, options })
 	}
@@ -38,7 +37,6 @@ export class Runs {
 		for (const view of this.#views) view.disconnected()
 	}
 
-	/** Stop the newest that runs. */
 	stopNewest() {
 		this.#views.find((view) => !view.isOver)?.stop()
 	}

@@ -1,6 +1,6 @@
 /**
- * A form from a JSON Schema, for the shapes that agents declare. What a form cannot hold is a field of
- * JSON in its place. Whether a value fits, the server says; the form only keeps people from slips.
+ * A form from a JSON Schema. What no field can hold is JSON in its place. Whether a value fits, the
+ * server says; the form only keeps people from slips.
  */
 
 import { h } from "./dom.js"
@@ -10,7 +10,7 @@ import { parseJson } from "./json_text.js"
 /** How deep objects stand in each other before they are JSON. */
 const DEEPEST = 3
 
-/** A text that may be longer than that gets several lines, and so do those named like prose. */
+/** A longer text gets several lines, and so do those named like prose. */
 const LONG = 80
 const PROSE = /text|message|prompt|question|content|description|note/i
 
@@ -38,8 +38,8 @@ export function readForm(form) {
 }
 
 /**
- * Return the form for a schema without references: its `element`; `read()`, which returns the value or
- * throws FieldError; and `write(value)`, which returns whether the form can hold it.
+ * Return the form for a schema without references: `element`; `read()`, which may throw FieldError; and
+ * `write(value)`, which returns whether the form can hold it.
  */
 export function schemaForm(schema) {
 	const part = partOf(schema, { name: schema.title ?? "Answer", required: true, depth: 0 })
@@ -119,10 +119,7 @@ function checkbox(schema, place) {
 	}
 }
 
-/**
- * A field whose value is a text: `parse` makes the value of it, `format` the text of a value that it can
- * hold, undefined of another.
- */
+/** A field of text: `parse` makes the value of it, `format` the text of a value, if it can. */
 function field(input, schema, place, parse, format) {
 	const usual = input.localName === "select" && schema.default !== undefined ? (format(schema.default) ?? "") : ""
 	return {
