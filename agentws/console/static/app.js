@@ -3,7 +3,7 @@
 import { payloadSchema } from "./agent_schema.js"
 import { Composer } from "./composer.js"
 import { Daemon } from "./daemon.js"
-import { announce, attribute, badge, byId, setText, show } from "./dom.js"
+import { announce, attribute, badge, byId, setText, show, tell } from "./dom.js"
 import { clock, duration } from "./format.js"
 import { Frames } from "./frames.js"
 import { Health } from "./health.js"
@@ -65,19 +65,18 @@ function drawConnection(state) {
 	show(byId("key-form"), isLocked)
 	for (const id of ["drop", "drop-for", "slow"]) byId(id).disabled = isLocked
 	byId("run").disabled = isLocked
-	show(byId("key-trouble"), daemon.isRefused)
-	setText(byId("key-trouble"), daemon.isRefused ? refusal() : "")
-	attribute(byId("key"), "aria-invalid", daemon.isRefused || null)
-	if (daemon.isRefused) byId("key").focus()
+	drawRefusal(daemon.isRefused)
 	const isDown = state === "closed" && !daemon.isRefused
 	show(byId("down"), isDown || state === "reconnecting")
 	show(byId("connect"), isDown)
 	setText(byId("down-text"), isDown ? `Disconnected. ${daemon.failure?.message ?? ""}` : "The socket was lost. The page reconnects by itself, and runs attach where they were.")
 }
 
-function refusal() {
-	if (!daemon.hasKey) return "This daemon wants a key or token."
-	return `The daemon refuses this key or token (${daemon.failure?.status}).`
+function drawRefusal(isRefused) {
+	const told = daemon.hasKey ? `The daemon refuses this key or token (${daemon.failure?.status}).` : "This daemon wants a key or token."
+	tell(byId("key-trouble"), isRefused && told)
+	attribute(byId("key"), "aria-invalid", isRefused || null)
+	if (isRefused) byId("key").focus()
 }
 
 byId("key-form").addEventListener("submit", (event) => {
@@ -133,8 +132,7 @@ function heardOfReload(state) {
 	const failure = state.import_error
 	if (hasRestarted) {
 		const told = `restarted, ${clock(Date.now() - state.uptime * 1000)}`
-		setText(byId("reload"), told)
-		show(byId("reload"), true)
+		tell(byId("reload"), told)
 		announce(told)
 	}
 	show(byId("import-error"), Boolean(failure))

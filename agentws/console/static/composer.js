@@ -175,7 +175,6 @@ export class Composer {
 	}
 }
 
-/** A session nobody has: short, as people read it. */
 function newSession() {
 	const bytes = crypto.getRandomValues(new Uint8Array(4))
 	return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`

@@ -40,6 +40,12 @@ export function show(element, isShown) {
 	if (element.hidden === isShown) element.hidden = !isShown
 }
 
+/** Show a text, if there is one. */
+export function tell(element, text) {
+	setText(element, text || "")
+	show(element, Boolean(text))
+}
+
 export function byId(id) {
 	return document.getElementById(id)
 }
@@ -83,7 +89,6 @@ export function announce(text) {
 	byId("announcer").textContent = text
 }
 
-/** A button that opens a short list of others below itself. */
 export function menu(label, entries) {
 	const details = h("details", { class: "menu" })
 	const summary = h("summary", { class: "button quiet" }, label)
@@ -132,7 +137,6 @@ export async function copy(text, what) {
 
 let toastTimer = 0
 
-/** Show a few words for a moment; they are said, too. */
 export function toast(text) {
 	const box = byId("toast")
 	box.textContent = text
@@ -142,7 +146,6 @@ export function toast(text) {
 	toastTimer = window.setTimeout(() => (box.hidden = true), 2500)
 }
 
-/** Show a text in a dialog of its own. */
 export function showText(title, text, ...actions) {
 	const dialog = h(
 		"dialog",
@@ -162,7 +165,6 @@ export function showText(title, text, ...actions) {
 	return dialog
 }
 
-/** Have the browser keep a value as a file. */
 export function saveAs(name, value) {
 	const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 2)], { type: "application/json" }))
 	h("a", { href: url, download: name }).click()

@@ -1,6 +1,5 @@
 /** Numbers, times and values as people read them. */
 
-/** The time of day, with thousandths where `isFine`. */
 export function clock(time, isFine = false) {
 	const date = new Date(time)
 	const pad = (value, digits = 2) => String(value).padStart(digits, "0")
@@ -16,14 +15,12 @@ export function duration(seconds) {
 	return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`
 }
 
-/** A number without more digits than tell something. */
 export function number(value) {
 	if (!Number.isFinite(value)) return "–"
 	if (Number.isInteger(value)) return value.toLocaleString("en")
 	return Math.abs(value) < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en")
 }
 
-/** A number with its noun: "1 chunk", "2 chunks". */
 export function count(value, noun) {
 	return `${number(value)} ${noun}${value === 1 ? "" : "s"}`
 }
@@ -60,7 +57,6 @@ export function prettyText(text) {
 	}
 }
 
-/** Say what went wrong, by its code where it has one. */
 export function problem(error) {
 	return error.code ? `${error.code}: ${error.message}` : error.message || String(error)
 }

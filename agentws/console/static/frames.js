@@ -22,7 +22,6 @@ const HOUSEKEEPING = new Set(["ping", "pong", "list_invocations", "invocations"]
 
 const UTF8 = new TextEncoder()
 
-/** Shown of a frame in the list. */
 const PREVIEW = 240
 
 export class Frames {
@@ -169,7 +168,6 @@ export class Frames {
 	}
 }
 
-/** Return the type and the invocation of a frame. */
 function glance(text) {
 	try {
 		if (text.length <= READABLE) {

@@ -1,7 +1,7 @@
 /** What `console/state` tells every two seconds, and the 15 minutes of it, kept here. */
 
 import { Chart } from "./chart.js"
-import { byId, h, setText, show } from "./dom.js"
+import { byId, h, setText, tell } from "./dom.js"
 import { count, duration, number } from "./format.js"
 
 /** Between two questions, in ms; without a connection each makes the browser complain. */
@@ -12,26 +12,25 @@ const RARELY = 10_000
 const SPAN = 900
 const LEAST = 60
 
-/** How many codes of errors have room. */
 const CODES = 3
 
 /** What is charted: of a state, the values of its lines; of these, what is told of the last. */
 const CHARTS = [
-	{ name: "Sockets", series: ({ sockets }) => [sockets], tell: ([open]) => number(open) },
+	{ name: "Sockets", series: ({ sockets }) => [sockets], say: ([open]) => number(open) },
 	{
 		name: "Running",
 		series: ({ invocations: of }) => [(of?.running ?? 0) + (of?.input_required ?? 0)],
-		tell: ([running]) => number(running),
+		say: ([running]) => number(running),
 	},
-	{ name: "Invocations per s", series: ({ rates }) => [rates?.invocations_per_second], tell: ([rate]) => number(rate) },
-	{ name: "Chunks per s", series: ({ rates }) => [rates?.chunks_per_second], tell: ([rate]) => number(rate) },
+	{ name: "Invocations per s", series: ({ rates }) => [rates?.invocations_per_second], say: ([rate]) => number(rate) },
+	{ name: "Chunks per s", series: ({ rates }) => [rates?.chunks_per_second], say: ([rate]) => number(rate) },
 	{
 		name: "First chunk p50 / p99",
 		series: ({ latencies }) => {
 			const { p50, p99 } = latencies?.time_to_first_chunk ?? {}
 			return [p50 ?? undefined, p99 ?? undefined]
 		},
-		tell: ([p50, p99]) => `${duration(p50)} / ${duration(p99)}`,
+		say: ([p50, p99]) => `${duration(p50)} / ${duration(p99)}`,
 	},
 ]
 
@@ -68,10 +67,9 @@ export class Health {
 		this.#isAsking = true
 		try {
 			this.#take(await this.#daemon.fetch("console/state"))
-			show(byId("health-trouble"), false)
+			tell(byId("health-trouble"))
 		} catch (error) {
-			setText(byId("health-trouble"), `No news from the daemon: ${error.message}`)
-			show(byId("health-trouble"), true)
+			tell(byId("health-trouble"), `No news from the daemon: ${error.message}`)
 		}
 		this.#isAsking = false
 		this.#later()
@@ -90,7 +88,6 @@ export class Health {
 		this.#draw()
 	}
 
-	/** How many seconds are drawn: more as time goes by, up to the 15 minutes. */
 	get #span() {
 		const first = this.#samples[0]?.at ?? 0
 		return Math.min(SPAN, Math.max(LEAST, (this.#samples.at(-1)?.at ?? 0) - first))
@@ -99,9 +96,9 @@ export class Health {
 	#draw() {
 		const span = this.#span
 		setText(byId("health-span"), `of this replica, last ${count(Math.ceil(span / 60), "minute")}`)
-		for (const { name, series, tell, chart, value } of this.#tiles) {
+		for (const { name, series, say, chart, value } of this.#tiles) {
 			const points = this.#samples.map(({ at, state }) => ({ at, values: series(state) }))
-			const last = points.length > 0 ? tell(points[points.length - 1].values) : "–"
+			const last = points.length > 0 ? say(points[points.length - 1].values) : "–"
 			setText(value, last)
 			chart.draw(points, `${name}: now ${last}`, span)
 		}

@@ -2,7 +2,7 @@
 
 import { inlined } from "./agent_schema.js"
 import { textOf } from "./chunk_text.js"
-import { announce, badge, h, setText, show } from "./dom.js"
+import { announce, badge, h, tell } from "./dom.js"
 import { pretty, problem } from "./format.js"
 import { parseJson } from "./json_text.js"
 import { FieldError, readForm, schemaForm } from "./schema_form.js"
@@ -19,7 +19,6 @@ export class Questions {
 		this.#onAnswered = onAnswered
 	}
 
-	/** How many wait for an answer. */
 	get size() {
 		return this.#open.size
 	}
@@ -54,8 +53,7 @@ export class Questions {
 
 	async #answer(card, form, complaint, submit) {
 		const { value, error, field } = readForm(form)
-		setText(complaint, error ?? "")
-		show(complaint, error !== undefined)
+		tell(complaint, error)
 		if (error !== undefined) return field?.focus()
 		submit.disabled = true
 		card.mine = true
@@ -66,19 +64,16 @@ export class Questions {
 			card.mine = false
 			submit.disabled = false
 			if (failure.code === TOO_LATE) return this.#close(card.question.requestId, "answered elsewhere")
-			setText(complaint, problem(failure))
-			show(complaint, true)
+			tell(complaint, problem(failure))
 		}
 	}
 
-	/** Take the form away. */
 	answered({ requestId, withdrawn }) {
 		const card = this.#open.get(requestId)
 		if (card === undefined) return
 		this.#close(requestId, withdrawn ? "withdrawn by the agent" : card.mine ? "answered here" : "answered elsewhere")
 	}
 
-	/** The run is over, and so are its questions. */
 	closeAll() {
 		for (const requestId of [...this.#open.keys()]) this.#close(requestId, "closed with the run")
 	}

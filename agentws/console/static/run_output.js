@@ -76,7 +76,6 @@ export class RunOutput {
 		else copy(this.#chunks.map(({ payload }) => JSON.stringify(payload)).join("\n"), "the chunks")
 	}
 
-	/** Whether the text is shown, and not the chunks. */
 	get #shown() {
 		return this.#isText ?? this.#hasText
 	}
@@ -106,7 +105,6 @@ export class RunOutput {
 		if (isAtEnd) this.#text.scrollTop = this.#text.scrollHeight
 	}
 
-	/** Return how much of a text goes into the block that is being filled. */
 	#breakIn(text) {
 		const room = Math.max(0, BLOCK - this.#blockSize)
 		if (text.length <= room) return text.length

@@ -80,12 +80,10 @@ function base(url) {
 	return url.href.replace(/\/$/, "")
 }
 
-/** For a POSIX shell. */
 function quoted(text) {
 	return `'${text.replaceAll("'", "'\\''")}'`
 }
 
-/** A value as Python writes it. */
 function python(value) {
 	if (value === null || value === undefined) return "None"
 	if (value === true) return "True"

@@ -26,14 +26,12 @@ export class SocketTap {
 		return performance.now() < this.#blockedUntil
 	}
 
-	/** Cut what is open, if there is any. */
 	drop() {
 		const sockets = [...this.#sockets]
 		for (const socket of sockets) socket.cut()
 		return sockets.length > 0
 	}
 
-	/** Cut what is open and let nothing open for so many seconds. */
 	dropFor(seconds) {
 		this.#blockedUntil = performance.now() + seconds * 1000
 		this.drop()

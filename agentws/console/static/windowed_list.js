@@ -5,7 +5,6 @@
 
 import { attribute, beforePaint, h } from "./dom.js"
 
-/** How many rows beyond the visible ones are kept. */
 const MARGIN = 8
 
 let lists = 0
@@ -112,7 +111,6 @@ export class WindowedList {
 		this.#rows.set(index, fresh)
 	}
 
-	/** The order in the document is the order of the list, for who hears it. */
 	#insert(row, index) {
 		const next = this.#rows.get(index + 1)
 		if (next) next.before(row)
@@ -158,7 +156,7 @@ export class WindowedList {
 		mark(this.selected, false)
 		this.selected = index
 		mark(index, true)
-		attribute(this.element, "aria-activedescendant", index >= 0 && `${this.#id}-${index}`)
+		attribute(this.element, "aria-activedescendant", index >= 0 ? `${this.#id}-${index}` : null)
 	}
 
 	#bringIntoView(index) {
