@@ -61,7 +61,7 @@ async def test_a_socket_is_dropped_for_ten_seconds(
 ) -> None:
     gate = Gate()
     server = await serve_console(agent_of(gate.stream))
-    console = await open_console(server)
+    console = await open_console(server, locale="en")  # its clock is its own
     await console.page.clock.install()
     await console.page.reload()
     await console.run('["one ", "two"]')

@@ -76,6 +76,7 @@ async def test_ten_thousand_chunks_leave_it_fluent(
     serve_console: Serve, open_console: OpenConsole
 ) -> None:
     console = await open_console(await serve_console(agent_of(many)))
+    console.page.set_default_timeout(20_000)
     await console.page.evaluate(NOTE_CLICKS)
     await console.run('{"chunks": 10000, "pause": 0.01}')
     run = console.page.get_by_role("article", name="Run 1")
@@ -91,6 +92,7 @@ async def test_a_hundred_thousand_frames_leave_it_fluent(
     serve_console: Serve, open_console: OpenConsole
 ) -> None:
     console = await open_console(await serve_console(agent_of(many)))
+    console.page.set_default_timeout(20_000)
     await console.page.evaluate(NOTE_CLICKS)
     await console.run('{"chunks": 100000, "pause": 0}')
     run = console.page.get_by_role("article", name="Run 1")

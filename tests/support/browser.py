@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    async_playwright,
+)
 
 from tests.conftest import Address, Serve, serving
 from tests.deploy.programs import need
@@ -34,6 +41,15 @@ async def chromium() -> AsyncIterator[Browser]:
     need("chromium")
     async with async_playwright() as playwright:
         yield await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_ARGUMENTS)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tabs(chromium: Browser) -> BrowserContext:
+    """Return what the tabs of most tests share.
+
+    What pages keep is apart by the server's port, and an own one costs half a second.
+    """
+    return await chromium.new_context()
 
 
 class Console:
@@ -86,20 +102,26 @@ class Console:
 
 
 OpenConsole = Callable[..., Awaitable[Console]]
-"""Opens the console of a server, in a browser of its own; `width` is the window's."""
+"""Opens the console of a server; `width` is the window's. With options it has a browser's profile
+of its own."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_console(chromium: Browser) -> AsyncIterator[OpenConsole]:
+async def open_console(chromium: Browser, tabs: BrowserContext) -> AsyncIterator[OpenConsole]:
     """Open consoles, none of which may complain in the end."""
     consoles: list[Console] = []
     async with AsyncExitStack() as stack:
 
         async def open_(server: Address, *, width: int = 1280, **options: Any) -> Console:
             viewport: ViewportSize = {"width": width, "height": 800}
-            context = await chromium.new_context(viewport=viewport, **options)
-            stack.push_async_callback(context.close)
-            console = Console(await context.new_page())
+            context = tabs
+            if options:
+                context = await chromium.new_context(**options)
+                stack.push_async_callback(context.close)
+            page = await context.new_page()
+            stack.push_async_callback(page.close)
+            await page.set_viewport_size(viewport)
+            console = Console(page)
             console.page.set_default_timeout(5_000)
             consoles.append(console)
             await console.page.goto(f"{server.http}/console/")
