@@ -10,6 +10,36 @@ from tests.support.development import ANSWERS, developing
 
 pytestmark = IN_A_BROWSER
 
+TYPED = """
+from msgspec import Struct
+
+
+class Question(Struct):
+    topic: str
+
+
+async def invoke(payload: Question, context):
+    return {answer}
+"""
+"""An agent that has a form, to be told its answer."""
+
+
+async def test_what_was_typed_outlives_a_save(open_console: OpenConsole, tmp_path: Path) -> None:
+    async with developing(tmp_path) as begin:
+        dev = await (await begin(TYPED.format(answer="payload.topic"))).serving()
+        console = await open_console(dev)
+        page = console.page
+        topic = page.get_by_role("textbox", name="topic")
+        await topic.fill("cats")
+        dev.save("raise ValueError('too early')\n")
+        await expect(page.locator("#import-error")).to_be_visible(timeout=15_000)
+        await expect(topic).to_be_hidden()
+        dev.save(TYPED.format(answer="payload.topic.upper()"))
+        await expect(topic).to_have_value("cats", timeout=15_000)
+        await console.button("Run").click()
+        await expect(page.get_by_label("Result")).to_have_text("CATS")
+        console.forgive("ERR_", "503", "WebSocket")
+
 
 async def test_a_save_is_told_and_so_is_what_cannot_be_imported(
     open_console: OpenConsole, tmp_path: Path

@@ -3,7 +3,6 @@
  * first, as every agent has one: browsers complain of each 404.
  */
 
-/** Return the JSON Schema of the payload, undefined where the agent declared none. */
 export async function payloadSchema(daemon) {
 	const described = await daemon.fetch("invocations_ws/docs/asyncapi.json")
 	const schemas = described.components?.schemas ?? {}
@@ -16,7 +15,6 @@ export async function payloadSchema(daemon) {
 	return says(resolve(schema, document)) ? inlined(schema, document) : undefined
 }
 
-/** Whether a schema says more than "anything". */
 function says(schema) {
 	if (schema === null || typeof schema !== "object") return false
 	return ["type", "properties", "anyOf", "oneOf", "allOf", "enum", "const"].some((key) => key in schema)

@@ -1,4 +1,4 @@
-/** Small charts of the last minutes, in plain SVG: a line each, and where there are two, one is dashed. */
+/** Small charts in plain SVG: a line each; of two, one is dashed. */
 
 import { attribute, svg } from "./dom.js"
 

@@ -54,13 +54,15 @@ export class Composer {
 		const text = JSON.stringify(schema) ?? ""
 		if (text === this.#schemaText) return
 		this.#schemaText = text
+		const typed = this.#isForm ? readForm(this.#form) : undefined // which outlives a reload
+		if (typed && !typed.error) this.#payload.value = pretty(typed.value)
 		const isFresh = this.#form === undefined
 		this.#form = schema && schemaForm(schema)
 		this.#formBox.replaceChildren(...(this.#form ? [this.#form.element] : []))
 		show(this.#modes, this.#form !== undefined)
 		if (!this.#form) return this.#setMode(false)
 		const { value, error } = parseJson(this.#payload.value)
-		const isOwn = payloads().length > 0
+		const isOwn = this.#payload.value !== pretty(EXAMPLE)
 		const fits = !error && isOwn && this.#form.write(value)
 		if (!fits) this.#form.write(undefined)
 		this.#setMode(isFresh || this.#isForm)

@@ -26,7 +26,6 @@ export function attribute(element, name, value) {
 	else element.setAttribute(name, value === true ? "" : value)
 }
 
-/** A button; those that are no more than an offer are "quiet". */
 export function button(label, action, kind = "quiet", props = {}) {
 	return h("button", { type: "button", class: kind, on: { click: action }, ...props }, label)
 }

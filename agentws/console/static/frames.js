@@ -11,7 +11,6 @@ const BATCH = 20_000
 /** A frame longer than that is kept in part. */
 const LONGEST = 256_000
 
-/** How many characters are kept in all. */
 const MOST_TEXT = 64_000_000
 
 /** Of a longer frame only the beginning is read, where its type is. */

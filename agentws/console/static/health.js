@@ -14,7 +14,6 @@ const LEAST = 60
 
 const CODES = 3
 
-/** What is charted: of a state, the values of its lines; of these, what is told of the last. */
 const CHARTS = [
 	{ name: "Sockets", series: ({ sockets }) => [sockets], say: ([open]) => number(open) },
 	{

@@ -8,7 +8,6 @@ import { WindowedList } from "./windowed_list.js"
 const EVERY = 4000
 const SOON = 250
 
-/** How many are shown at first, and how many more at a time. */
 const PAGE = 100
 
 const RUNNING = new Set(["running", "input_required"])
