@@ -97,7 +97,7 @@ async def test_a_hundred_thousand_frames_leave_it_fluent(
     await console.run('{"chunks": 100000, "pause": 0}')
     run = console.page.get_by_role("article", name="Run 1")
     await expect(run).to_contain_text("first after")
-    meanwhile = await slowest_click(console, "Pause", "Pause", "Slow reader", "Slow reader")
+    meanwhile = await slowest_click(console, "Pause", "Pause", "Chunks", "Text")
     await expect(run).to_contain_text("100,000 chunks", timeout=40_000)
     afterwards = await slowest_click(console, "Pause", "Pause", "Drop my socket", "Chunks")
     assert await console.rows("Frames").count() < 100
