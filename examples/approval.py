@@ -1,9 +1,10 @@
 """Asks before it does what cannot be undone, waits for the answer, and goes on or does not.
 
 The question goes to whoever listens, now or later: a client that lost its socket is asked again
-when it attaches, and any of them may answer. Meanwhile nothing runs out, neither the time for which
-a client may be away nor that of the invocation: only the question's own, an hour where
-`invocations.input_timeout` does not say otherwise.
+when it attaches, and any of them may answer. Meanwhile neither the time for which a client may be
+away runs out nor that of the invocation: only the question's own, an hour where
+`invocations.input_timeout` does not say otherwise. A restart of the server ends it, though: that
+waits for `server.shutdown_grace`, and not for an answer.
 """
 
 from collections.abc import AsyncIterator

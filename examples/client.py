@@ -1,6 +1,7 @@
 """A client: what it begins, it gets whole, whatever happens to the connection in between.
 
-Serve the built-in echo with `agentws serve`, then `python -m examples.client`.
+Serve the built-in echo with `agentws serve`, then `python -m examples.client`. An agent that asks
+needs more: whoever answers reads `run.events()`.
 """
 
 import asyncio

@@ -268,10 +268,13 @@ def _why_not_open(error: Exception) -> HandshakeFailed:
 
 def in_words(error: Exception) -> str:
     """Return why there is no connection, without what is for programmers alone."""
-    from aiohttp import ClientConnectorError
+    from aiohttp import ClientConnectorError, ClientSSLError
 
     if not isinstance(error, ClientConnectorError):
         return str(error) or type(error).__name__
     why = error.os_error  # of which there may have been several, one for each address
-    known = os.strerror(why.errno) if why.errno and why.errno > 0 else why.strerror or why
+    number = (
+        0 if isinstance(error, ClientSSLError) else why.errno or 0
+    )  # TLS has numbers of its own
+    known = os.strerror(number) if number > 0 else why.strerror or why
     return f"{error.host}:{error.port} cannot be reached ({known})"

@@ -199,10 +199,11 @@ class Log:
     @property
     def is_over_high_water(self) -> bool:
         """Whether the writer is a window ahead of its fastest follower, and should wait."""
-        if not self._followers:
-            return False
-        lag = min(follower.lag for follower in self._followers)
-        return lag > min(HIGH_WATER_MARK, self._replay_bytes)
+        limit = min(HIGH_WATER_MARK, self._replay_bytes)
+        for follower in self._followers:  # a loop, as this is asked at every chunk
+            if follower.lag <= limit:
+                return False
+        return bool(self._followers)
 
     async def wait_for_followers(self, patience: float) -> None:
         """Wait until the fastest follower has caught up, or for `patience` seconds."""

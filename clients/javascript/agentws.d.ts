@@ -184,7 +184,7 @@ export interface Run<Result = Json, Chunk = Json> extends PromiseLike<Result>, A
    *
    * @throws InvocationFailed (`already_finished`, `too_many_inputs`), ConnectionFailed, Closed
    */
-  send(payload?: Json): Promise<Json>
+  send(payload?: Json): Promise<void>
   /** End the reading: loops end quietly, awaiting fails with `Closed`, and the invocation goes on. */
   detach(): void
 
@@ -221,7 +221,7 @@ export interface QuestionEvent {
    *
    * @throws InvocationFailed (`input_not_expected`, `invalid_request`), ConnectionFailed, Closed
    */
-  answer(payload?: Json): Promise<Json>
+  answer(payload?: Json): Promise<void>
 }
 
 /** A question is closed: somebody has answered it, or the agent has `withdrawn` it. */
@@ -285,9 +285,14 @@ export interface ErrorObject {
 /** Whose fault it is: the caller's, the handler's, or the daemon's. */
 export type ErrorSource = "user" | "upstream" | "platform"
 
-/** An invocation failed, or something asked was refused. */
+/**
+ * An invocation failed, or something asked was refused. `message` has the code, what the server says, and
+ * the advice.
+ */
 export class InvocationFailed extends Error {
   constructor(error: ErrorObject)
+  /** What to do about it, in a sentence. */
+  readonly advice: string
   readonly code: string
   readonly retryable: boolean
   readonly source: ErrorSource
@@ -311,10 +316,13 @@ export class ReplayGap extends InvocationFailed {
 
 /** There is no connection, and none is tried for any more. */
 export class ConnectionFailed extends Error {
-  constructor(reason: string, status?: number, cause?: unknown)
+  constructor(reason: string, more?: { status?: number; advice?: string; cause?: unknown })
+  /** Why; `message` has the advice, too. */
   readonly reason: string
   /** What the handshake was answered with, where that is known. */
   readonly status: number | undefined
+  /** What to do about it, in a sentence. */
+  readonly advice: string
 }
 
 /** The client was closed, or the run left, before there was an outcome. */

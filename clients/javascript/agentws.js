@@ -54,16 +54,56 @@ const ENTRIES = new Set(["stream_chunk", "input_required", "input_received"])
 /** What identifies an invocation or a session. */
 const IDENTIFIER = /^(?!\.+$)[\w.:-]{1,256}$/
 
+/** Schemes of servers. */
+const SCHEME = /^(ws|http)s?:$/
+
 /** The end of a path that leads to a framed socket. */
 const SOCKET_ROUTE = /\/invocations_ws(\/ws)?\/?$/
 
 // --- errors ---
 
+const ADVICE = new Map([
+  ["already_exists", "Attach to that invocation, or invoke with another id."],
+  ["already_finished", "Get its record for what came of it."],
+  ["cancelled", "Invoke again if its work is still wanted."],
+  ["input_not_expected", "Its question is closed; wait for the next one."],
+  ["lost", "Invoke again if its work is still wanted; some of it may be done."],
+  ["not_found", "It never was, belongs to another caller, or its retention is over; invoke anew."],
+  ["payload_too_large", "Send less, or raise the server's websocket.max_message_size."],
+  ["replay_gap", 'Attach with onGap: "skip" to go on from what is left, or get the record.'],
+  ["session_busy", 'Attach to running_invocation_id, or invoke with ifSessionBusy: "interrupt".'],
+  ["shutting_down", "Try again in a while, when another replica is there."],
+  ["timeout", "Ask for less at a time, or raise the server's invocations.timeout."],
+])
+
+const AGAIN = "Try again in a while."
+
+const ADVICE_BY_SOURCE = new Map([
+  ["user", "Correct what was asked."],
+  ["upstream", "The agent failed; its log says why."],
+  ["platform", "The server's log says why."],
+])
+
+const ADVICE_404 = "Check the URL: the framed socket is at /invocations_ws/ws."
+
+const CONNECTION_ADVICE = new Map([
+  [401, "Give connect() a token or an apiKey that the server takes."],
+  [403, "Use credentials that may do this, or have this origin allowed by the server."],
+  [404, ADVICE_404],
+])
+
+const REACH = "Check the URL and that the server runs; more patience is connect()'s to give."
+
+function adviceOn({ code, retryable, source }) {
+  return ADVICE.get(code) ?? ((!retryable && ADVICE_BY_SOURCE.get(source)) || AGAIN)
+}
+
 export class InvocationFailed extends Error {
   constructor(error) {
-    super(error.message)
-    const { code, retryable, source } = error
-    Object.assign(this, { name: new.target.name, code, retryable, source, error })
+    const advice = adviceOn(error)
+    const { code, message, retryable, source } = error
+    super(`${code}: ${`${message ?? ""}`.replace(/\.$/, "") || "no reason was given"}. ${advice}`)
+    Object.assign(this, { name: new.target.name, code, retryable, source, error, advice })
   }
 }
 
@@ -84,10 +124,11 @@ export class ReplayGap extends InvocationFailed {
 export class ConnectionFailed extends Error {
   name = "ConnectionFailed"
 
-  constructor(reason, status, cause) {
-    super(reason, { cause })
+  constructor(reason, { status, advice = CONNECTION_ADVICE.get(status) ?? REACH, cause } = {}) {
+    super(`${reason}. ${advice}`, { cause })
     this.reason = reason
     this.status = status
+    this.advice = advice
   }
 }
 
@@ -128,7 +169,8 @@ function checkedOptions(given) {
   const options = { ...defaults, ...Object.fromEntries(fields) }
   checkedId("sessionId", options.sessionId)
   for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
-    if (!(options[name] > 0)) throw new RangeError(`${name} must be above 0`)
+    const isEnough = typeof options[name] === "number" && options[name] > 0
+    if (!isEnough) throw new RangeError(`${name} must be a number above 0`)
   }
   if (!(options.maxRetryDelay >= 0)) throw new RangeError("maxRetryDelay must be 0 or more")
   return options
@@ -141,7 +183,10 @@ function checkedOptions(given) {
  * the server's; a relative one begins at `base`.
  */
 function socketUrl(url, { sessionId, query }, base) {
-  const address = new URL(url, base)
+  const address = URL.canParse(url, base) ? new URL(url, base) : {}
+  if (!SCHEME.test(address.protocol) || address.port === "0") {
+    throw new TypeError(`"${url}" is no URL of a server: ws, wss, http or https and a host`)
+  }
   if (address.protocol.startsWith("http")) {
     address.protocol = address.protocol.replace("http", "ws")
     if (!SOCKET_ROUTE.test(address.pathname)) {
@@ -584,7 +629,7 @@ class Run {
     await follower.next(({ type, payload }) => {
       if (type === "chunk") chunks.push(payload)
     })
-    if (follower.isDetached) throw new Closed("The run was left before its end")
+    if (follower.isDetached) throw new Closed("The run was detached; attach to its id for the rest")
     return follower.isStream ? chunks : follower.value
   }
 
@@ -673,28 +718,50 @@ class Link {
   }
 }
 
-/**
- * Find out what may be the matter where a handshake fails, whose status a WebSocket does not tell:
- * return `status` and `retryAfter` as far as the server's other routes tell them.
- */
+/** Ask other routes why a handshake failed: return what `ConnectionFailed` takes, and `retryAfter`. */
 async function probe(socket, headers, signal) {
+  const failed = `The handshake with ${socket.origin}${socket.pathname} failed`
   try {
     const readiness = await fetch(routeUrl(socket, "/readiness"), { signal })
-    if (readiness.status >= 500) return { retryAfter: retryAfterOf(readiness) }
+    const reason = `${failed}, and GET /readiness answers ${readiness.status}`
+    if (readiness.status >= 500) return { reason, advice: AGAIN, retryAfter: retryAfterOf(readiness) }
     // Credentials are for the server that was named, and for no other that it may lead to.
     const asked = { headers, signal, redirect: "error" }
     const list = await fetch(routeUrl(socket, "/invocations?limit=1"), asked)
+    const { ok, status } = list
+    if (ok) return { reason: `${failed}, and yet HTTP takes what is given here`, advice: LOOK_AT }
     // Who has none of these routes may be a gateway that lets nothing but sockets through.
-    const isNews = !list.ok && (list.status !== 404 || readiness.ok)
-    const status = isNews ? list.status : undefined
-    return { status, retryAfter: retryAfterOf(list) }
-  } catch {
-    return {}
+    if (status === 404 && !readiness.ok) return { reason, advice: ADVICE_404 }
+    const told = `${failed}, and GET /invocations answers ${status}`
+    return { reason: told, status, retryAfter: retryAfterOf(list) }
+  } catch (cause) {
+    const why = cause.cause?.message || cause.cause?.code || cause.message
+    return { reason: `${failed}, and so does HTTP (${why})`, cause, advice: originAdvice() }
   }
 }
 
+const LOOK_AT =
+  "Check that queryParameter is the server's auth.query_parameter, its auth.allowed_origins, and what " +
+  "stands before it."
+
+/** A page cannot tell a server that is away from one that refuses it. */
+function originAdvice() {
+  const origin = globalThis.location?.origin
+  return origin && `Check that the server runs, that its auth.allowed_origins has ${origin}, and the URL.`
+}
+
+/** Tell why there is no socket: those of browsers send no headers. */
+function notMade(headers, cause) {
+  if (!headers.length) return { reason: cause.message, cause, isHopeless: true }
+  const reason = `The WebSocket of this platform sends no headers (${headers.join(", ")})`
+  return { reason, advice: NO_HEADERS, cause, isHopeless: true }
+}
+
+const NO_HEADERS = "Give connect() queryParameter, the server's auth.query_parameter, for the credential."
+
 function retryAfterOf({ headers }) {
-  return Number(headers.get("retry-after")) || undefined
+  const seconds = headers.get("retry-after") ?? ""
+  return /^\d{1,9}$/.test(seconds) ? Number(seconds) : undefined
 }
 
 /** Keeps one link open for a user, until it is ended or has to give up. */
@@ -777,13 +844,16 @@ class Connection {
   async #open(delay) {
     this.#isOpening = true
     let canRenew = typeof this.#options.token === "function"
-    let refusal = { error: new Error("The connection was lost") }
+    let refusal = { reason: "The connection was lost" }
     while (this.#needsLink) {
-      if (delay > this.#patience) return this.#giveUp(refusal)
-      if (await this.#pause(delay)) {
+      // With an endless delay, there is no use in trying again.
+      const patience = delay === Infinity && this.#link === null ? 0 : this.#patience
+      if (await this.#pause(Math.min(delay, patience))) {
         delay = this.#backoff()
+      } else if (delay > patience) {
+        return void this.end(new ConnectionFailed(refusal.reason, refusal))
       } else if (this.#needsLink) {
-        refusal = await this.#try()
+        refusal = (await this.#try()) ?? refusal
         this.#handshakes++
         if (this.#needsLink) delay = delayAfter(refusal, canRenew, this.#backoff())
         if (isForCredentials(refusal.status)) canRenew = false
@@ -794,11 +864,6 @@ class Connection {
 
   #backoff() {
     return retryDelay(this.#delays++, this.#options.maxRetryDelay)
-  }
-
-  #giveUp({ error, status }) {
-    const reason = status === undefined ? error.message : `The server answers ${status}`
-    this.end(new ConnectionFailed(`No connection: ${reason}`, status, error))
   }
 
   /** Wait, and return whether that was cut short because the link in use was lost. */
@@ -812,34 +877,38 @@ class Connection {
     })
   }
 
-  /** Try to open a link; return what is known of why there is none. */
+  /** Try to open a link; return why there is none, undefined where more is known. */
   async #try() {
     const attempt = (this.#attempt = new AbortController())
     const { signal } = attempt
-    const late = new Error("The handshake took too long")
-    const seconds = Math.min(this.#options.connectTimeout, this.#patience)
-    const timer = later(seconds, () => attempt.abort(late))
-    const aborted = new Promise((_, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason))
-    })
+    const { connectTimeout } = this.#options
+    const seconds = Math.min(connectTimeout, this.#patience)
+    const isShort = this.#handshakes > 0 && seconds < connectTimeout / 2
+    const late = isShort ? undefined : { reason: `No answer within ${Number(seconds.toPrecision(3))} s` }
+    const aborted = new Promise((resolve) => signal.addEventListener("abort", () => resolve(late)))
+    const timer = later(seconds, () => attempt.abort())
     try {
       return await Promise.race([this.#shakeHands(signal), aborted])
-    } catch (error) {
-      return { error }
     } finally {
       clearTimeout(timer)
     }
   }
 
   async #shakeHands(signal) {
-    const { url, headers, httpHeaders } = await this.#credentials()
+    let credentials
+    try {
+      credentials = await this.#credentials()
+    } catch (cause) {
+      return { reason: `The token function failed: ${cause}`, cause, advice: "Correct it, or try again." }
+    }
     if (signal.aborted) return {}
+    const { url, headers, httpHeaders } = credentials
     let socket
     try {
       const { WebSocket } = this.#options
       socket = Object.keys(headers).length ? new WebSocket(url, { headers }) : new WebSocket(url)
-    } catch (error) {
-      return { error, isHopeless: true } // a browser's takes no headers
+    } catch (cause) {
+      return notMade(Object.keys(headers), cause)
     }
     socket.binaryType = "arraybuffer"
     signal.addEventListener("abort", () => {
@@ -849,8 +918,7 @@ class Connection {
       socket.onopen = () => resolve(this.reason ? socket.close() : this.#use(socket))
       socket.onerror = socket.onclose = () => resolve(false)
     })
-    const error = new Error("The handshake failed")
-    return { error, ...(isOpen ? {} : await probe(this.#url, httpHeaders, signal)) }
+    return isOpen ? {} : probe(this.#url, httpHeaders, signal)
   }
 
   /** Return the address and headers with credentials, which are asked for each time. */
@@ -985,7 +1053,7 @@ class Client extends EventTarget {
   }
 
   close() {
-    return this.#connection.end(new Closed("The client is closed"))
+    return this.#connection.end(new Closed("The client was closed; connect anew and attach"))
   }
 
   // --- runs ---
@@ -1031,7 +1099,9 @@ class Client extends EventTarget {
 
   #send(run, payload, requestId) {
     const address = { invocation_id: run.id, request_id: requestId, input_id: newId() }
-    return this.#query("input", { action: "send_input", ...address, payload }, run)
+    const taken = this.#query("input", { action: "send_input", ...address, payload }, run).then(ignore)
+    taken.catch(ignore) // nobody has to wait for it
+    return taken
   }
 
   /** Have the server follow a run no longer, unless there is another of the same id. */

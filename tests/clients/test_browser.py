@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, async_playwright, expect
 
 from agentws import Agent, InvocationContext
-from tests.conftest import Address, Running, Serve
+from tests.conftest import Running, Serve
 from tests.deploy.programs import need
 from tests.support.cutting import Cutter, cutting
 from tests.support.node import JAVASCRIPT
@@ -33,7 +34,8 @@ PAGE = """\
   const told = new URLSearchParams(location.search)
   const client = connect(told.get("url"), {
     token: async () => told.get("token"),
-    queryParameter: "access_token",
+    queryParameter: told.get("parameter") ?? undefined,
+    connectTimeout: Number(told.get("patience")),
     maxRetryDelay: 0.05,
   })
   at("state").value = client.state
@@ -61,7 +63,8 @@ PAGE = """\
       }
       at("end").value = run.status
     } catch (error) {
-      at("end").value = `${error.name} ${error.status ?? error.code}`
+      at("end").value = `${error.name} ${error.status ?? error.code ?? ""}`
+      at("end").title = error.message
     }
   }
 </script>
@@ -145,8 +148,26 @@ async def leading_to(server: Running) -> AsyncIterator[Cutter]:
         yield cutter
 
 
-async def open_page(tab: Page, site: str, server: Address, token: str = "secret") -> None:
-    await tab.goto(f"{site}/?url={server.http}&token={token}")
+async def open_page(
+    tab: Page,
+    site: str,
+    url: str,
+    *,
+    token: str = "secret",
+    parameter: str | None = "access_token",
+    patience: float = 10,
+) -> None:
+    """Open the page, which connects to `url` with a token, and waits so many seconds for that."""
+    told = {"url": url, "token": token, "parameter": parameter, "patience": patience}
+    given = {name: value for name, value in told.items() if value is not None}
+    await tab.goto(f"{site}/?{urlencode(given)}")
+
+
+async def why_it_fails(tab: Page) -> str:
+    """Run, and return the message of the failure of the connection."""
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.locator("#end")).to_have_text("ConnectionFailed")
+    return await tab.locator("#end").get_attribute("title") or ""
 
 
 async def test_a_page_loses_its_socket_and_is_asked_and_answers(
@@ -154,7 +175,7 @@ async def test_a_page_loses_its_socket_and_is_asked_and_answers(
 ) -> None:
     server = await serve_to(site, serve, cautious.agent)
     async with leading_to(server) as front:
-        await open_page(tab, site, front)
+        await open_page(tab, site, front.http)
         await tab.get_by_role("button", name="Run").click()
         await expect(tab.get_by_role("listitem")).to_have_text(["one"])
 
@@ -175,7 +196,7 @@ async def test_a_page_cancels_by_a_signal(
     tab: Page, site: str, serve: Serve, cautious: Cautious
 ) -> None:
     server = await serve_to(site, serve, cautious.agent)
-    await open_page(tab, site, server)
+    await open_page(tab, site, server.http)
     await tab.get_by_role("button", name="Run").click()
     await expect(tab.get_by_role("listitem")).to_have_text(["one"])
     await tab.get_by_role("button", name="Stop").click()
@@ -186,8 +207,46 @@ async def test_a_page_is_told_that_its_credentials_are_refused(
     tab: Page, site: str, serve: Serve, cautious: Cautious
 ) -> None:
     server = await serve_to(site, serve, cautious.agent)
-    await open_page(tab, site, server, token="wrong")
+    await open_page(tab, site, server.http, token="wrong")
     await expect(tab.locator("#state")).to_have_text("connecting closed")
     await tab.get_by_role("button", name="Run").click()
     await expect(tab.locator("#end")).to_have_text("ConnectionFailed 401")
     assert cautious.runs == 0
+
+
+async def test_a_page_that_names_no_query_parameter_is_told_of_it(
+    tab: Page, site: str, serve: Serve, cautious: Cautious
+) -> None:
+    server = await serve_to(site, serve, cautious.agent)
+    await open_page(tab, site, server.http, parameter=None)
+    why = await why_it_fails(tab)
+    assert "sends no headers (authorization). Give connect() queryParameter, " in why
+
+
+async def test_a_page_that_names_another_query_parameter_is_told_what_to_look_at(
+    tab: Page, site: str, serve: Serve, cautious: Cautious
+) -> None:
+    server = await serve_to(site, serve, cautious.agent)
+    await open_page(tab, site, server.http, parameter="token", patience=2)
+    why = await why_it_fails(tab)
+    assert f"The handshake with {server.ws}/invocations_ws/ws failed, and yet HTTP takes " in why
+    assert "queryParameter is the server's auth.query_parameter" in why
+
+
+async def test_a_page_of_an_origin_that_is_not_allowed_is_told_what_to_look_at(
+    tab: Page, site: str, serve: Serve, cautious: Cautious
+) -> None:
+    server = await serve(cautious.agent)
+    await open_page(tab, site, server.http, patience=2)
+    why = await why_it_fails(tab)
+    assert f"The handshake with {server.ws}/invocations_ws/ws failed, " in why
+    assert f"the server runs, that its auth.allowed_origins has {site}, and the URL." in why
+
+
+async def test_a_page_at_a_wrong_path_is_told_so(
+    tab: Page, site: str, serve: Serve, cautious: Cautious
+) -> None:
+    server = await serve_to(site, serve, cautious.agent)
+    await open_page(tab, site, f"{server.http}/agents", patience=2)
+    why = await why_it_fails(tab)
+    assert f"The handshake with {server.ws}/agents/invocations_ws/ws failed, " in why

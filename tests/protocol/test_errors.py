@@ -44,6 +44,7 @@ ERRORS = {
     "replay_gap": (410, "user", False),
     "internal_error": (500, "upstream", False),
     "not_implemented": (501, "upstream", False),
+    "import_failed": (503, "upstream", True),
     "shutting_down": (503, "platform", True),
     "store_unavailable": (503, "platform", True),
     "too_many_connections": (503, "platform", True),

@@ -58,5 +58,5 @@ export function prettyText(text) {
 }
 
 export function problem(error) {
-	return error.code ? `${error.code}: ${error.message}` : error.message || String(error)
+	return error.message || String(error)
 }

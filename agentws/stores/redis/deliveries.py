@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agentws.protocol.encoding import encode
-from agentws.protocol.errors import InvocationError
+from agentws.protocol.errors import InvocationError, PlatformError
 from agentws.protocol.identifiers import IdSource
 from agentws.protocol.inputs import Delivery
 from agentws.protocol.records import Failure
@@ -51,7 +51,7 @@ class Deliveries:
         """Hand an input to a replica; tell whether its invocation runs there.
 
         Those for one invocation are sent one after the other, in the order in which this is called.
-        Raises `InvocationError` where it is refused, and `Unavailable` where no receipt has come.
+        Raises `InvocationError` where it is refused, `store_unavailable` where no receipt comes.
         """
         turn = self._turns.setdefault(invocation_id, _Turn())
         turn.senders += 1
@@ -59,7 +59,7 @@ class Deliveries:
             async with asyncio.timeout(PATIENCE), turn.lock:
                 receipt = await self._exchange(invocation_id, replica, delivery)
         except TimeoutError:
-            raise Unavailable from None
+            raise self._silence() from None
         finally:
             turn.senders -= 1
             if not turn.senders:
@@ -67,6 +67,13 @@ class Deliveries:
         if receipt.failure is not None:
             raise receipt.failure.error()
         return not receipt.is_gone
+
+    def _silence(self) -> PlatformError:
+        """Return why no receipt has come: Redis is away, else the replica is."""
+        if not self._commands.up:
+            return Unavailable()
+        text = "The replica that runs the invocation does not answer"
+        return PlatformError("store_unavailable", text)
 
     async def _exchange(
         self, invocation_id: str, replica: str, delivery: Delivery

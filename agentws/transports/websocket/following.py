@@ -63,9 +63,9 @@ class Following(Follower):
             self._all.unfollow(self)
             return [*_questions(record, record.awaiting), encode(self._error(gap, self._action))]
         frames = []
+        ids = record.invocation_id, record.session_id
         for chunk in chunks:
             number += 1
-            ids = record.invocation_id, record.session_id
             if isinstance(chunk, Event):
                 frames.append(encode(event_frame(read_event(chunk), *ids, number)))
             else:

@@ -265,14 +265,38 @@ test("a connection that was lost is given up after its own time", async (t) => {
   assert.equal(client.state, "closed")
 })
 
+test("a server that is not there is tried until the time is over", async () => {
+  const began = performance.now()
+  const client = connect("ws://127.0.0.1:1", { connectTimeout: 0.3, maxRetryDelay: 60 })
+  await assert.rejects(client.invoke(1), {
+    name: "ConnectionFailed",
+    status: undefined,
+    message: /^The handshake with ws:\/\/127\.0\.0\.1:1\/ failed, and so does HTTP \(.+\)\. Check the URL and/,
+  })
+  assert.ok(performance.now() - began > 290)
+})
+
 test("a platform that takes no headers is told at once", async () => {
   class Browsers {
     constructor(url, protocols) {
       if (protocols) throw new DOMException("The subprotocol is invalid", "SyntaxError")
     }
   }
-  const client = connect("ws://fake/", { WebSocket: Browsers, apiKey: "secret" })
-  await assert.rejects(client.invoke(1), { name: "ConnectionFailed", message: /subprotocol/ })
+  for (const options of [{ apiKey: "secret" }, { token: async () => "secret" }]) {
+    const client = connect("ws://fake/", { WebSocket: Browsers, giveUpAfter: Infinity, ...options })
+    await assert.rejects(client.invoke(1), {
+      name: "ConnectionFailed",
+      message: /sends no headers \((api-key|authorization)\)\. Give connect\(\) queryParameter, /,
+    })
+  }
+})
+
+test("a token function that fails is the reason", async () => {
+  const token = () => Promise.reject(new Error("no identity here"))
+  const client = connect("ws://fake/", { token, connectTimeout: 0.05 })
+  await assert.rejects(client.invoke(1), {
+    message: "The token function failed: Error: no identity here. Correct it, or try again.",
+  })
 })
 
 test("credentials go into headers, or under a parameter of the query", async (t) => {
@@ -312,12 +336,50 @@ async function refusing(t, answer) {
   return `http://127.0.0.1:${server.address().port}`
 }
 
-test("a refusal that the other routes know nothing of has no status", async (t) => {
-  const url = await refusing(t, (_request, response) => response.end("{}"))
-  const client = connect(url, { connectTimeout: 0.2, maxRetryDelay: 0.05 })
-  await assert.rejects(client.invoke(1), (error) => {
-    return error instanceof ConnectionFailed && error.status === undefined && !/200/.test(error.message)
+/** Fail to connect to a server whose other routes answer with these statuses; return the error. */
+async function failureWith(t, { readiness = 200, list = 200 }) {
+  const url = await refusing(t, (request, response) => {
+    response.writeHead(request.url === "/readiness" ? readiness : list).end("{}")
   })
+  const client = connect(url, { connectTimeout: 1.5, maxRetryDelay: 0.3 })
+  const error = await client.invoke(1).catch((caught) => caught)
+  assert.ok(error instanceof ConnectionFailed)
+  assert.equal(error.message, `${error.reason}. ${error.advice}`)
+  return { error, socket: `${url.replace("http", "ws")}/invocations_ws/ws` }
+}
+
+test("a refusal that the other routes know nothing of has no status, but things to look at", async (t) => {
+  const { error, socket } = await failureWith(t, {})
+  assert.equal(error.status, undefined)
+  assert.equal(error.reason, `The handshake with ${socket} failed, and yet HTTP takes what is given here`)
+  assert.match(error.advice, /queryParameter is the server's auth\.query_parameter, its auth\.allowed_origins, /)
+  assert.doesNotMatch(error.message, /200/)
+})
+
+test("the other routes tell of a wrong address, of what is not ready, and of what is refused", async (t) => {
+  const [wrong, draining, refused] = await Promise.all([
+    failureWith(t, { readiness: 404, list: 404 }),
+    failureWith(t, { readiness: 503 }),
+    failureWith(t, { list: 401 }),
+  ])
+  assert.equal(
+    wrong.error.reason,
+    `The handshake with ${wrong.socket} failed, and GET /readiness answers 404`,
+  )
+  assert.equal(wrong.error.advice, "Check the URL: the framed socket is at /invocations_ws/ws.")
+  assert.match(draining.error.reason, / failed, and GET \/readiness answers 503$/)
+  assert.equal(refused.error.status, 401)
+  assert.equal(
+    refused.error.message,
+    `The handshake with ${refused.socket} failed, and GET /invocations answers 401. ` +
+      "Give connect() a token or an apiKey that the server takes.",
+  )
+})
+
+test("what is refused for good is told at once, however long one would wait", async (t) => {
+  const url = await refusing(t, (_request, response) => response.writeHead(401).end("{}"))
+  const client = connect(url, { connectTimeout: Infinity })
+  await assert.rejects(client.invoke(1), { name: "ConnectionFailed", status: 401 })
 })
 
 test("credentials go nowhere but to the server that was named", async (t) => {
@@ -337,7 +399,7 @@ test("credentials go nowhere but to the server that was named", async (t) => {
 
 test("what leaves no time, no room or no session is told at once", () => {
   for (const name of ["connectTimeout", "silence", "giveUpAfter", "maxQueue"]) {
-    for (const value of [0, -1, NaN]) {
+    for (const value of [0, -1, NaN, "1"]) {
       assert.throws(() => connect("ws://fake/", { [name]: value }), RangeError)
     }
   }

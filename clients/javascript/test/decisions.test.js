@@ -28,6 +28,16 @@ test("a relative address begins at the page's", () => {
   )
 })
 
+test("what leads to no server is said to be no URL", () => {
+  for (const url of ["", "localhost:8088", "ftp://host", "http://", "/invocations_ws/ws", "ws://host:0"]) {
+    assert.throws(() => urlOf(url), {
+      name: "TypeError",
+      message: `"${url}" is no URL of a server: ws, wss, http or https and a host`,
+    })
+  }
+  assert.throws(() => urlOf("localhost:8088", { base: "https://host/" }), TypeError)
+})
+
 test("the query is the user's, with the session", () => {
   assert.equal(
     urlOf("ws://host/ws?a=1", { query: { b: "2 & 3" }, sessionId: "x" }),

@@ -78,7 +78,7 @@ test("questions are told once, and answered under their own name", async (t) => 
   const input = await socket.expect({ action: "send_input", request_id: "q", payload: false })
   assert.ok(input.input_id)
   socket.say({ type: "result", action: "send_input", query_id: input.query_id, payload: "ok" })
-  assert.equal(await answered, "ok")
+  assert.equal(await answered, undefined)
   socket.say({ type: "input_received", invocation_id: "r", sequence_number: 2, request_id: "q" })
   assert.deepEqual((await events.next()).value, {
     type: "answered",
@@ -156,7 +156,7 @@ test("errors are classes, and carry what the server said", async (t) => {
   const [failed, status] = await fail("broken", { source: "upstream", retryable: true })
   assert.equal(failed.constructor, InvocationFailed)
   assert.deepEqual(
-    [failed.code, failed.message, failed.retryable, failed.source, status],
+    [failed.code, failed.error.message, failed.retryable, failed.source, status],
     ["broken", "It is broken", true, "upstream", "failed"],
   )
   const details = { reason: "superseded", superseded_by: "x" }
@@ -168,6 +168,23 @@ test("errors are classes, and carry what the server said", async (t) => {
   const [lost, lostStatus] = await fail("lost")
   assert.ok(lost instanceof Lost && lost instanceof InvocationFailed)
   assert.equal(lostStatus, "lost")
+})
+
+test("errors say what happened, and what to do about it", () => {
+  const told = (code, fields) => new InvocationFailed({ code, message: "It is so.", ...fields })
+  assert.equal(
+    String(told("session_busy", { source: "user" })),
+    "InvocationFailed: session_busy: It is so. " +
+      'Attach to running_invocation_id, or invoke with ifSessionBusy: "interrupt".',
+  )
+  assert.equal(told("input_not_expected").advice, "Its question is closed; wait for the next one.")
+  const advice = (fields) => told("new", fields).advice
+  assert.equal(advice({ source: "upstream", retryable: true }), "Try again in a while.")
+  assert.equal(advice({ source: "upstream" }), "The agent failed; its log says why.")
+  assert.equal(advice({ source: "user" }), "Correct what was asked.")
+  assert.equal(advice({ source: "elsewhere" }), "Try again in a while.")
+  const { message } = told("new", { message: "", source: "platform" })
+  assert.equal(message, "new: no reason was given. The server's log says why.")
 })
 
 test("what has come before an error is read before it", async (t) => {

@@ -143,11 +143,11 @@ class Player {
     cancel(name) {
       return this.#runs.get(name).cancel()
     },
-    send(name, { payload }) {
-      return this.#runs.get(name).send(payload)
+    async send(name, { payload }) {
+      assert.equal(await this.#runs.get(name).send(payload), undefined)
     },
-    answer(name, { payload }) {
-      return this.#questions.get(name).answer(payload)
+    async answer(name, { payload }) {
+      assert.equal(await this.#questions.get(name).answer(payload), undefined)
     },
     async get(id, { gives = {} }) {
       hasFields(await this.client.get(id), gives)

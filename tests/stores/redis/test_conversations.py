@@ -70,6 +70,7 @@ async def test_while_redis_is_away_the_owner_is_spoken_to_and_others_are_told(
                 action="send_input", invocation_id="i", request_id=question["request_id"]
             )
         assert (frame["error"]["code"], frame["error"]["retryable"]) == ("store_unavailable", True)
+        assert frame["error"]["message"] == "The store of invocations does not answer"
         frame = await other.ask(action="list_invocations")
         assert frame["error"]["code"] == "store_unavailable"
         await client.send(

@@ -173,6 +173,20 @@ async def test_a_replica_that_slept_finds_its_invocations_lost_and_ends_them(
         assert (await record(follower, "new"))["status"] == "completed"
 
 
+async def test_whoever_speaks_to_what_runs_on_a_replica_that_sleeps_is_told_so(
+    start_replica: StartReplica,
+) -> None:
+    sleeper, other = await asyncio.gather(start_replica(), start_replica())
+    async with sleeper.connect() as client, other.connect() as speaker:
+        await begin(client, "i")
+        await asyncio.sleep(LEASE)
+        sleeper.send(signal.SIGSTOP)
+        frame = await speaker.ask(action="send_input", invocation_id="i", payload=1)
+        assert (frame["error"]["code"], frame["error"]["retryable"]) == ("store_unavailable", True)
+        assert frame["error"]["message"] == "The replica that runs the invocation does not answer"
+        sleeper.send(signal.SIGCONT)
+
+
 async def test_what_ends_at_the_moment_of_waking_is_lost_all_the_same(
     start: Start, redis: RedisServer
 ) -> None:

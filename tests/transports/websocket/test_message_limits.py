@@ -1,9 +1,11 @@
 """What closes the framed socket: text that is no UTF-8, and messages that are too large."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
+from aiohttp import ClientError, ClientSession, WSMsgType
 
 from tests.conftest import Serve
 from tests.support.agents import agent_of, echo
@@ -25,6 +27,18 @@ async def test_a_message_of_5_mib_is_closed_with_1009(serve: Serve) -> None:
         await asyncio.wait({sending})
         sending.exception()
         await assert_alive(other)
+
+
+async def test_a_client_that_sends_much_more_hears_of_1009_too(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with (
+        ClientSession() as session,
+        session.ws_connect(f"{server.ws}/invocations_ws") as socket,
+    ):
+        with contextlib.suppress(ClientError):  # it may be told of the end before it is through
+            await socket.send_str(json.dumps({"action": "invoke", "payload": "x" * 40 * MIB}))
+        assert (await socket.receive()).type is WSMsgType.CLOSE
+        assert socket.close_code == 1009
 
 
 async def test_a_message_of_4_mib_is_answered(serve: Serve) -> None:
