@@ -1,7 +1,4 @@
-/**
- * What payload the agent takes, by the types that it declared. The description of the socket is asked
- * first, as every agent has one: browsers complain of each 404.
- */
+/** What payload the agent takes. The socket's description is asked first: browsers complain of a 404. */
 
 export async function payloadSchema(daemon) {
 	const described = await daemon.fetch("invocations_ws/docs/asyncapi.json")

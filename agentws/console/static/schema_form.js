@@ -1,7 +1,4 @@
-/**
- * A form from a JSON Schema. What no field can hold is JSON in its place. Whether a value fits, the
- * server says; the form only keeps people from slips.
- */
+/** A form from a JSON Schema. What no field can hold is JSON. Whether a value fits, the server says. */
 
 import { h } from "./dom.js"
 import { pretty } from "./format.js"

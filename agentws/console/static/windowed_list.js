@@ -1,7 +1,4 @@
-/**
- * A listbox of which only what can be seen is in the document, so that it may have 100,000 rows. They
- * are equally high.
- */
+/** A listbox of equally high rows, of which only those that can be seen are in the document. */
 
 import { attribute, beforePaint, h } from "./dom.js"
 
