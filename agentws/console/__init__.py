@@ -3,8 +3,8 @@
 In come requests, and the parts whose numbers are shown; out go files and a few numbers. It knows
 nothing of other callers: what the page shows of invocations, it asks for by the public protocol.
 
-- **The files are read once**, at the start, and compressed then where it pays: nothing that is
-  asked for reaches the disk, and no path can lead out of the folder.
+- **The files are read once**, at the start, and made small then (no comments, compressed): nothing
+  that is asked for reaches the disk, and no path can lead out of the folder.
 - **The client in JavaScript is a link** in the folder (`static/agentws.js`), see CONTRIBUTING.md.
 - **What the page must know is in the page** (`<meta>`), so that it can ask for a key before the
   first request that needs one.

@@ -29,6 +29,12 @@ _CONTENT_TYPES: Final = {
 _WORTH_IT: Final = 0.9
 """Share of its size that a file may have, compressed, to be sent so."""
 
+_CLIENT: Final = "agentws.js"
+"""What others load from here, too, and is therefore given out as it is."""
+
+_COMMENT: Final = re.compile(rb"^[ \t]*/\*\*.*?\*/$", re.MULTILINE | re.DOTALL)
+"""A comment of a script that has its lines to itself."""
+
 _NAME_OF_A_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 _POLICY: Final = (
@@ -77,7 +83,7 @@ class File:
 def read_files(meta: Mapping[str, str]) -> Mapping[str, File]:
     """Read the files that there are, by their paths in the folder; `meta` goes into the page."""
     return {
-        name: File(_with_meta(content, meta) if name == INDEX else content, content_type)
+        name: File(_to_be_sent(name, content, meta), content_type)
         for name, content, content_type in _contents()
     }
 
@@ -97,6 +103,20 @@ def _contents() -> Iterator[tuple[str, bytes, str]]:
     for path in sorted(STATIC.rglob("*")):
         if path.is_file() and (content_type := _CONTENT_TYPES.get(path.suffix)):
             yield path.relative_to(STATIC).as_posix(), path.read_bytes(), content_type
+
+
+def _to_be_sent(name: str, content: bytes, meta: Mapping[str, str]) -> bytes:
+    """Return what is sent of a file: of the page's own scripts, not the comments."""
+    if name == INDEX:
+        return _with_meta(content, meta)
+    if name.endswith(".js") and name != _CLIENT:
+        return _COMMENT.sub(_as_many_lines, content)
+    return content
+
+
+def _as_many_lines(comment: re.Match[bytes]) -> bytes:
+    """Return empty lines, so that what a browser says of a line is so of the file."""
+    return b"\n" * comment[0].count(b"\n")
 
 
 def _with_meta(page: bytes, meta: Mapping[str, str]) -> bytes:

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from tests.conftest import Serve
 from tests.console.test_page_questions import asks
-from tests.support.agents import agent_of, each
+from tests.support.agents import Gate, agent_of, each
 from tests.support.browser import IN_A_BROWSER, Console, OpenConsole
 
 pytestmark = IN_A_BROWSER
@@ -98,6 +98,18 @@ async def test_single_letters_can_be_switched_off(
     await console.page.evaluate("document.activeElement.blur()")
     await console.page.keyboard.press("p")
     await expect(console.page.get_by_role("textbox", name="Payload")).not_to_be_focused()
+
+
+@pytest.mark.parametrize("wish", ["reduce", "no-preference"])
+async def test_nothing_moves_where_that_is_not_wanted(
+    serve_console: Serve, open_console: OpenConsole, wish: Literal["reduce", "no-preference"]
+) -> None:
+    gate = Gate()
+    console = await open_console(await serve_console(agent_of(gate.stream)), reduced_motion=wish)
+    await console.run('["a"]')
+    await expect(console.page.get_by_role("article")).to_contain_text("running")
+    moving = await console.page.evaluate("document.getAnimations().length")
+    assert moving == (0 if wish == "reduce" else 1)
 
 
 @pytest.mark.parametrize("width", [360, 1000, 1600])

@@ -5,6 +5,7 @@ from playwright.async_api import expect
 from tests.conftest import Serve
 from tests.support.agents import Gate, agent_of
 from tests.support.browser import IN_A_BROWSER, OpenConsole
+from tests.support.redis_server import RedisServer
 
 pytestmark = IN_A_BROWSER
 
@@ -59,6 +60,25 @@ async def test_an_invocation_is_opened_attached_to_and_cancelled(
         await console.button("Cancel invocation").click()
         await expect(run).to_contain_text("cancelled")
         await expect(console.rows("Invocations")).to_contain_text("cancelled")
+
+
+async def test_invocations_of_other_replicas_are_listed_and_followed(
+    serve_console: Serve, open_console: OpenConsole, redis: RedisServer
+) -> None:
+    gate = Gate()
+    store = {"url": redis.url}
+    other, mine = [await serve_console(agent_of(gate.stream), store=store) for _ in range(2)]
+    console = await open_console(mine)
+    async with other.connect() as client:
+        await client.send(action="invoke", invocation_id="i1", payload=["a", "b"])
+        await client.until(type="stream_chunk")
+        await console.rows("Invocations").click()
+        await console.region("Invocations").get_by_role("button", name="Attach").click()
+        run = console.page.get_by_role("article", name="Run 1")
+        await expect(run.get_by_label("Text of the run")).to_have_text("a")
+        gate.opened.set()
+        await expect(run.get_by_label("Text of the run")).to_have_text("ab")
+        await expect(console.rows("Invocations")).to_contain_text("completed")
 
 
 async def test_an_invocation_is_attached_to_after_a_chunk(

@@ -1,6 +1,6 @@
 """What an agent asks is a form, which goes when it is answered, here or elsewhere."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from playwright.async_api import expect
@@ -64,6 +64,41 @@ async def test_a_form_goes_when_the_question_is_answered_elsewhere(
         )
         await expect(question).to_be_hidden()
     await expect(console.page.get_by_role("article")).to_contain_text("Question answered elsewhere")
+
+
+class Node(Struct):
+    """What holds others of its kind."""
+
+    name: str
+    children: list["Node"] = []
+
+
+class Plan(Struct):
+    """What to do."""
+
+    kind: Literal["soft", "hard"]
+    root: Node
+    backup: Node | None = None
+
+
+async def test_types_in_types_are_asked_for(
+    serve_console: Serve, open_console: OpenConsole
+) -> None:
+    async def asks_for_a_plan(payload: Any, context: InvocationContext) -> str:
+        return repr(await context.ask("Which plan?", type=Plan))
+
+    console = await open_console(await serve_console(agent_of(asks_for_a_plan)))
+    await console.run("{}")
+    question = console.page.get_by_role("form", name="Question: Which plan?")
+    await question.get_by_label("kind").select_option("hard")
+    root = question.get_by_role("group", name="root")
+    await root.get_by_label("name").fill("top")
+    await root.get_by_label("children").fill('[{"name": "leaf"}]')
+    await question.get_by_role("button", name="Answer").click()
+    await expect(console.page.get_by_label("Result")).to_have_text(
+        "Plan(kind='hard', root=Node(name='top', children=[Node(name='leaf', children=[])]),"
+        " backup=None)"
+    )
 
 
 async def test_a_question_without_schema_is_answered_in_json(

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from agentws import InvocationContext
 from tests.conftest import Serve
-from tests.support.agents import Gate, agent_of
+from tests.support.agents import Gate, agent_of, each
 from tests.support.browser import IN_A_BROWSER, OpenConsole
 from tests.support.cutting import cutting
 
@@ -61,7 +61,7 @@ async def test_a_socket_is_dropped_for_ten_seconds(
 ) -> None:
     gate = Gate()
     server = await serve_console(agent_of(gate.stream))
-    console = await open_console(server)
+    console = await open_console(server, locale="en")  # its clock is its own
     await console.page.clock.install()
     await console.page.reload()
     await console.run('["one ", "two"]')
@@ -109,6 +109,27 @@ async def test_a_cut_of_the_network_is_told_and_mended(
         gate.opened.set()
         await expect(run.get_by_label("Text of the run")).to_have_text("one two")
         console.forgive("ERR_")
+
+
+async def test_a_server_that_returns_is_found_again(
+    serve_console: Serve, open_console: OpenConsole
+) -> None:
+    gate = Gate()
+    server = await serve_console(agent_of(gate.stream))
+    console = await open_console(server)
+    await console.run('["one", "two"]')
+    first = console.page.get_by_role("article", name="Run 1")
+    await expect(first.get_by_label("Text of the run")).to_have_text("one")
+    await server.server.drain()
+    await expect(console.page.locator("#connection")).to_have_text("reconnecting")
+
+    await serve_console(agent_of(each), server={"port": server.port})
+    await expect(console.page.locator("#connection")).to_have_text("connected", timeout=10_000)
+    await expect(console.page.locator("#down")).to_be_hidden()
+    await console.run('["again"]')
+    again = console.page.get_by_role("article", name="Run 2")
+    await expect(again.get_by_label("Text of the run")).to_have_text("again")
+    console.forgive("ERR_", "503")
 
 
 async def test_a_server_that_goes_away_is_told(

@@ -13,12 +13,12 @@ from tests.support.browser import IN_A_BROWSER, Console, OpenConsole
 
 pytestmark = IN_A_BROWSER
 
-SIZE = """\
+SIZES = """\
 [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .filter(({ name }) => !name.endsWith(".json") && !name.endsWith("/state"))
-  .reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0)
+  .map(({ decodedBodySize, transferSize }) => [decodedBodySize, transferSize])
 """
-"""The bytes of the page and all of its files, unpacked."""
+"""The bytes of the page and all of its files: unpacked, and as they came."""
 
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
@@ -33,22 +33,34 @@ new PerformanceObserver((list) => {
 NEXT_PAINT = "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
 
 
+ROUNDS = 3
+"""How often clicks are measured, as other tests may keep the machine busy meanwhile."""
+
+
 async def slowest_click(console: Console, *buttons: str) -> float:
-    """Click these, and return the longest time until the page showed it, in ms; 0 if below 16."""
-    for name in buttons:
-        await console.button(name).first.click()
-        await console.page.evaluate(
-            "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
-        )
-    return float(await console.page.evaluate("Math.max(0, ...clicks)"))
+    """Click these, and return the longest time until the page showed it, in ms; 0 if below 16.
+
+    That is of the best of a few rounds.
+    """
+    rounds = []
+    for _ in range(ROUNDS):
+        await console.page.evaluate("clicks.length = 0")
+        for name in buttons:
+            await console.button(name).first.click()
+            await console.page.evaluate(NEXT_PAINT)
+        rounds.append(float(await console.page.evaluate("Math.max(0, ...clicks)")))
+    return min(rounds)
 
 
 async def test_it_is_light_and_seen_soon(serve_console: Serve, open_console: OpenConsole) -> None:
     console = await open_console(await serve_console(agent_of(each)))
+    await expect(console.page.locator("#connection")).to_have_text("connected")
+    sizes = await console.page.evaluate(SIZES)
+    assert len(sizes) > 20
+    assert 100_000 < sum(unpacked for unpacked, _ in sizes) <= 150_000
+    assert sum(sent for _, sent in sizes) < 70_000
     await console.page.reload()
     await expect(console.page.locator("#connection")).to_have_text("connected")
-    size = await console.page.evaluate(SIZE)
-    assert 100_000 < size <= 150_000
     assert await console.page.evaluate(FIRST_PAINT) < 200
 
 
@@ -64,6 +76,7 @@ async def test_ten_thousand_chunks_leave_it_fluent(
     serve_console: Serve, open_console: OpenConsole
 ) -> None:
     console = await open_console(await serve_console(agent_of(many)))
+    console.page.set_default_timeout(20_000)
     await console.page.evaluate(NOTE_CLICKS)
     await console.run('{"chunks": 10000, "pause": 0.01}')
     run = console.page.get_by_role("article", name="Run 1")
@@ -79,11 +92,12 @@ async def test_a_hundred_thousand_frames_leave_it_fluent(
     serve_console: Serve, open_console: OpenConsole
 ) -> None:
     console = await open_console(await serve_console(agent_of(many)))
+    console.page.set_default_timeout(20_000)
     await console.page.evaluate(NOTE_CLICKS)
     await console.run('{"chunks": 100000, "pause": 0}')
     run = console.page.get_by_role("article", name="Run 1")
     await expect(run).to_contain_text("first after")
-    meanwhile = await slowest_click(console, "Pause", "Pause", "Slow reader", "Slow reader")
+    meanwhile = await slowest_click(console, "Pause", "Pause", "Chunks", "Text")
     await expect(run).to_contain_text("100,000 chunks", timeout=40_000)
     afterwards = await slowest_click(console, "Pause", "Pause", "Drop my socket", "Chunks")
     assert await console.rows("Frames").count() < 100

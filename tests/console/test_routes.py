@@ -82,6 +82,18 @@ async def test_the_name_of_a_host_adds_nothing_to_the_policy(
             assert policy_of(answer) == {**POLICY, "connect-src": "'self'"}
 
 
+async def test_scripts_of_the_page_go_without_comments(serve: Serve, session: Session) -> None:
+    server = await serve(agent_of(echo), console=ON)
+    for path in STATIC.glob("*.js"):
+        async with session.get(f"{server.http}/console/{path.name}") as answer:
+            sent = (await answer.text()).split("\n")
+        lines = path.read_text().split("\n")
+        assert len(sent) == len(lines)
+        if path.name != "agentws.js":
+            assert not any("/**" in line for line in sent)
+            assert all(line in ("", whole) for line, whole in zip(sent, lines, strict=True))
+
+
 async def test_the_client_in_javascript_is_given_out(serve: Serve, session: Session) -> None:
     server = await serve(agent_of(echo), console=ON)
     content = (STATIC / "agentws.js").read_bytes()

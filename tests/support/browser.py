@@ -4,10 +4,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    async_playwright,
+)
 
 from tests.conftest import Address, Serve, serving
 from tests.deploy.programs import need
@@ -35,25 +43,45 @@ async def chromium() -> AsyncIterator[Browser]:
         yield await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_ARGUMENTS)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tabs(chromium: Browser) -> BrowserContext:
+    """Return what the tabs of most tests share.
+
+    What pages keep is apart by the server's port, and an own one costs half a second.
+    """
+    return await chromium.new_context()
+
+
 class Console:
     """A tab that shows the console of a server."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.complaints: list[str] = []
-        """What the browser has complained of: errors, and breaches of the page's policy."""
+        self._heard: list[str] = []
+        self._forgiven: list[str] = []
         page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self._heard.append(str(error)))
+        page.on("request", lambda request: self._note_host(request.url))
+        page.on("websocket", lambda socket: self._note_host(socket.url))
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.complaints.append(message.text)
+            self._heard.append(message.text)
+
+    def _note_host(self, url: str) -> None:
+        """Complain of what is asked of another host than the page's; files of its own have none."""
+        host = urlsplit(url).hostname
+        if host not in (None, "127.0.0.1"):
+            self._heard.append(f"A foreign host: {url}")
 
     def forgive(self, *parts: str) -> None:
-        """Forget the complaints that have one of these parts: browsers tell of what is lost."""
-        self.complaints = [
-            text for text in self.complaints if not any(part in text for part in parts)
-        ]
+        """Let complaints pass that have one of these parts: browsers tell of what is lost."""
+        self._forgiven += parts
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the browser has complained of: errors, breaches of its policy, foreign hosts."""
+        return [text for text in self._heard if not any(part in text for part in self._forgiven)]
 
     async def run(self, payload: str) -> None:
         """Write a payload, as JSON, and run it."""
@@ -74,20 +102,26 @@ class Console:
 
 
 OpenConsole = Callable[..., Awaitable[Console]]
-"""Opens the console of a server, in a browser of its own; `width` is the window's."""
+"""Opens the console of a server; `width` is the window's. With options it has a browser's profile
+of its own."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_console(chromium: Browser) -> AsyncIterator[OpenConsole]:
+async def open_console(chromium: Browser, tabs: BrowserContext) -> AsyncIterator[OpenConsole]:
     """Open consoles, none of which may complain in the end."""
     consoles: list[Console] = []
     async with AsyncExitStack() as stack:
 
         async def open_(server: Address, *, width: int = 1280, **options: Any) -> Console:
             viewport: ViewportSize = {"width": width, "height": 800}
-            context = await chromium.new_context(viewport=viewport, **options)
-            stack.push_async_callback(context.close)
-            console = Console(await context.new_page())
+            context = tabs
+            if options:
+                context = await chromium.new_context(**options)
+                stack.push_async_callback(context.close)
+            page = await context.new_page()
+            stack.push_async_callback(page.close)
+            await page.set_viewport_size(viewport)
+            console = Console(page)
             console.page.set_default_timeout(5_000)
             consoles.append(console)
             await console.page.goto(f"{server.http}/console/")

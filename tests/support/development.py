@@ -144,9 +144,9 @@ async def _said(stream: asyncio.StreamReader | None, pattern: str) -> re.Match[s
 Develop = Callable[..., Awaitable[Development]]
 
 
-@pytest.fixture
-async def begin(tmp_path: Path) -> AsyncIterator[Develop]:
-    """Begin to develop what is in a file; keywords add to an environment of ours."""
+@contextlib.asynccontextmanager
+async def developing(folder: Path) -> AsyncIterator[Develop]:
+    """Let begin to develop what is in a file of a folder, until the end of the body."""
     begun: list[Development] = []
 
     async def begin(
@@ -157,24 +157,33 @@ async def begin(tmp_path: Path) -> AsyncIterator[Develop]:
         **environ: str,
     ) -> Development:
         if source is not None:
-            (tmp_path / "agent.py").write_text(source)
+            (folder / "agent.py").write_text(source)
         kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "agentws", "dev", *filter(None, [target]), *arguments),
-            cwd=tmp_path,
+            cwd=folder,
             env={**kept, "AGENTWS_SERVER__PORT": "0", **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        development = Development(process, tmp_path)
+        development = Development(process, folder)
         begun.append(development)
         return development
 
-    yield begin
-    for development in begun:
-        await development.kill()
+    try:
+        yield begin
+    finally:
+        for development in begun:
+            await development.kill()
+
+
+@pytest.fixture
+async def begin(tmp_path: Path) -> AsyncIterator[Develop]:
+    """Begin to develop what is in a file; keywords add to an environment of ours."""
+    async with developing(tmp_path) as begin:
+        yield begin
 
 
 @pytest.fixture

@@ -1,11 +1,5 @@
-/**
- * What payload the agent takes, by the types that it declared.
- *
- * The description of the socket is asked first: every agent has one, while one without types has no
- * OpenAPI document, and browsers complain of each 404 on their console.
- */
+/** What payload the agent takes. The socket's description is asked first: browsers complain of a 404. */
 
-/** Return the JSON Schema of the payload, undefined where the agent declared none. */
 export async function payloadSchema(daemon) {
 	const described = await daemon.fetch("invocations_ws/docs/asyncapi.json")
 	const schemas = described.components?.schemas ?? {}
@@ -18,13 +12,11 @@ export async function payloadSchema(daemon) {
 	return says(resolve(schema, document)) ? inlined(schema, document) : undefined
 }
 
-/** Whether a schema says more than "anything". */
 function says(schema) {
 	if (schema === null || typeof schema !== "object") return false
 	return ["type", "properties", "anyOf", "oneOf", "allOf", "enum", "const"].some((key) => key in schema)
 }
 
-/** Follow a `$ref` within a document. */
 function resolve(schema, document) {
 	let value = schema
 	for (let depth = 0; depth < 20 && typeof value?.$ref === "string"; depth++) {

@@ -3,7 +3,7 @@
 import { payloadSchema } from "./agent_schema.js"
 import { Composer } from "./composer.js"
 import { Daemon } from "./daemon.js"
-import { announce, attribute, badge, byId, setText, show } from "./dom.js"
+import { announce, attribute, badge, byId, setText, show, tell } from "./dom.js"
 import { clock, duration } from "./format.js"
 import { Frames } from "./frames.js"
 import { Health } from "./health.js"
@@ -14,8 +14,8 @@ import { Runs } from "./runs.js"
 /** For how many seconds "drop for" keeps the socket away. */
 const AWAY = 10
 
-/** A restart is one if the daemon is younger than it was, and not by the time that an answer takes. */
-const YOUNGER = 1
+/** By how much later, in s, a process has begun that is another; an answer takes less time. */
+const LATER = 0.5
 
 let frames
 const daemon = new Daemon((direction, data) => frames.add(direction, data))
@@ -65,18 +65,18 @@ function drawConnection(state) {
 	show(byId("key-form"), isLocked)
 	for (const id of ["drop", "drop-for", "slow"]) byId(id).disabled = isLocked
 	byId("run").disabled = isLocked
-	show(byId("key-trouble"), daemon.isRefused)
-	setText(byId("key-trouble"), daemon.isRefused ? refusal() : "")
-	attribute(byId("key"), "aria-invalid", daemon.isRefused ? "true" : null)
+	drawRefusal(daemon.isRefused)
 	const isDown = state === "closed" && !daemon.isRefused
 	show(byId("down"), isDown || state === "reconnecting")
 	show(byId("connect"), isDown)
 	setText(byId("down-text"), isDown ? `Disconnected. ${daemon.failure?.message ?? ""}` : "The socket was lost. The page reconnects by itself, and runs attach where they were.")
 }
 
-function refusal() {
-	if (!daemon.hasKey) return "This daemon wants a key or token."
-	return `The daemon refuses this key or token (${daemon.failure?.status}).`
+function drawRefusal(isRefused) {
+	const told = daemon.hasKey ? `The daemon refuses this key or token (${daemon.failure?.status}).` : "This daemon wants a key or token."
+	tell(byId("key-trouble"), isRefused && told)
+	attribute(byId("key"), "aria-invalid", isRefused || null)
+	if (isRefused) byId("key").focus()
 }
 
 byId("key-form").addEventListener("submit", (event) => {
@@ -112,6 +112,7 @@ function drop() {
 // --- what the daemon tells of itself ---
 
 let known
+let begun = Infinity
 
 function heard(state) {
 	setText(byId("version"), state.version ?? "")
@@ -125,12 +126,13 @@ function heard(state) {
 }
 
 function heardOfReload(state) {
-	const hasRestarted = known !== undefined && state.uptime < known.uptime - YOUNGER
+	const now = performance.now() / 1000 - state.uptime
+	const hasRestarted = now > begun + LATER
+	begun = hasRestarted ? now : Math.min(begun, now)
 	const failure = state.import_error
 	if (hasRestarted) {
 		const told = `restarted, ${clock(Date.now() - state.uptime * 1000)}`
-		setText(byId("reload"), told)
-		show(byId("reload"), true)
+		tell(byId("reload"), told)
 		announce(told)
 	}
 	show(byId("import-error"), Boolean(failure))

@@ -1,21 +1,16 @@
-/** Small charts of the last minutes, in plain SVG: a line each, and where there are two, one is dashed. */
+/** Small charts in plain SVG: a line each; of two, one is dashed. */
 
 import { attribute, svg } from "./dom.js"
 
 const WIDTH = 240
 const HEIGHT = 40
 
-/**
- * A chart of one series or more over a fixed span of time.
- */
 export class Chart {
 	element
-	#span
 	#area
 	#lines
 
-	constructor(span, series = 1) {
-		this.#span = span
+	constructor(series = 1) {
 		this.#area = svg("path", { class: "area" })
 		this.#lines = Array.from({ length: series }, (_, at) => svg("path", { class: `line line-${at}` }))
 		this.element = svg(
@@ -27,14 +22,12 @@ export class Chart {
 		)
 	}
 
-	/**
-	 * Draw samples, the oldest first.
-	 */
-	draw(samples, told) {
+	/** Draw the samples of the last `span` seconds, the oldest first. */
+	draw(samples, told, span) {
 		attribute(this.element, "aria-label", told)
 		const now = samples.at(-1)?.at ?? 0
 		const highest = Math.max(...samples.flatMap(({ values }) => values.map((value) => value ?? 0)), 0) || 1
-		const x = (at) => (WIDTH - ((now - at) / this.#span) * WIDTH).toFixed(1)
+		const x = (at) => (WIDTH - ((now - at) / span) * WIDTH).toFixed(1)
 		const y = (value) => (HEIGHT - 1 - (value / highest) * (HEIGHT - 4)).toFixed(1)
 		this.#lines.forEach((line, series) => attribute(line, "d", path(samples, series, x, y)))
 		const first = path(samples, 0, x, y)

@@ -1,12 +1,12 @@
-/** Where a payload is written and sent: as JSON, or in a form where the agent has declared types. */
+/** Where a payload is written, as JSON or in a form, and sent. */
 
 import { attribute, button, byId, h, setText, show } from "./dom.js"
 import { oneLine, pretty } from "./format.js"
 import { forgetAll, payloads, remember } from "./history.js"
 import { parseJson } from "./json_text.js"
-import { FieldError, schemaForm } from "./schema_form.js"
+import { readForm, schemaForm } from "./schema_form.js"
 
-/** How long somebody has to stop typing, in ms, before an error is told. */
+/** For how many ms nothing is typed before an error is told. */
 const PAUSE = 500
 
 const EXAMPLE = { message: "hi" }
@@ -49,24 +49,26 @@ export class Composer {
 		this.#drawHistory()
 	}
 
-	/** Draw the form for the types of the agent, undefined if it has declared none. */
+	/** Draw the form for a schema, undefined where there is none. */
 	use(schema) {
 		const text = JSON.stringify(schema) ?? ""
 		if (text === this.#schemaText) return
 		this.#schemaText = text
+		const typed = this.#isForm ? readForm(this.#form) : undefined // which outlives a reload
+		if (typed && !typed.error) this.#payload.value = pretty(typed.value)
 		const isFresh = this.#form === undefined
 		this.#form = schema && schemaForm(schema)
 		this.#formBox.replaceChildren(...(this.#form ? [this.#form.element] : []))
 		show(this.#modes, this.#form !== undefined)
 		if (!this.#form) return this.#setMode(false)
 		const { value, error } = parseJson(this.#payload.value)
-		const isOwn = payloads().length > 0
+		const isOwn = this.#payload.value !== pretty(EXAMPLE)
 		const fits = !error && isOwn && this.#form.write(value)
 		if (!fits) this.#form.write(undefined)
 		this.#setMode(isFresh || this.#isForm)
 	}
 
-	/** Say, in the alert, why nothing can be sent; undefined: nothing is wrong. */
+	/** Say why nothing can be sent; undefined: nothing is wrong. */
 	#complain(text, field = this.#payload) {
 		const offer = this.#offer(text)
 		this.#alert.replaceChildren(...(text ? [h("span", {}, text), ...(offer ? [offer] : [])] : []))
@@ -103,7 +105,7 @@ export class Composer {
 				return this.#complain(error ?? "The form has no place for this; it stays JSON")
 			}
 		} else {
-			const { value, error } = this.#readForm()
+			const { value, error } = readForm(this.#form)
 			if (!error) this.#payload.value = pretty(value)
 		}
 		this.#setMode(isForm)
@@ -118,27 +120,12 @@ export class Composer {
 		this.#complain(undefined)
 	}
 
-	#readForm() {
-		try {
-			return { value: this.#form?.read() }
-		} catch (error) {
-			if (!(error instanceof FieldError)) throw error
-			return { error: error.message, field: error.field }
-		}
-	}
-
-	/** Send what is there, or say why that cannot be. */
 	run() {
 		clearTimeout(this.#timer)
-		const read = this.#isForm ? this.#readForm() : { ...parseJson(this.#payload.value), field: this.#payload }
+		const read = this.#isForm ? readForm(this.#form) : { ...parseJson(this.#payload.value), field: this.#payload }
 		this.#complain(read.error, read.field)
 		if (read.error) return read.field?.focus()
 		this.#send(read.value)
-	}
-
-	/** Send a payload with the options that are chosen now. */
-	again(payload) {
-		this.#send(payload)
 	}
 
 	/** Put a payload, and the session it had, where it can be changed. */
@@ -184,13 +171,12 @@ export class Composer {
 			"li",
 			{},
 			h("code", { title: preview }, preview),
-			act("Run again", () => this.again(value)),
+			act("Run again", () => this.#send(value)),
 			act("Edit and run", () => this.edit(value)),
 		)
 	}
 }
 
-/** A session nobody has: short, as people read it. */
 function newSession() {
 	const bytes = crypto.getRandomValues(new Uint8Array(4))
 	return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`

@@ -1,12 +1,9 @@
-/**
- * The daemon behind the page: one client, made anew when a key is given or the connection was given up,
- * and the few routes that are asked over HTTP. The key is kept here, in memory, and nowhere else.
- */
+/** The daemon behind the page: its socket and its routes. The key is kept here, in memory, and nowhere else. */
 
 import { connect } from "./agentws.js"
 import { SocketTap } from "./socket_tap.js"
 
-/** How long an open connection that was lost is tried again: a developer may be away over night. */
+/** How long a lost connection is tried again: a developer may be away over night. */
 const PATIENCE = 86_400
 
 /** How long an answer over HTTP may take, in ms. */
@@ -15,10 +12,10 @@ const PATIENCE_HTTP = 10_000
 /** After how many seconds a first connection that failed is tried anew. */
 const AGAIN = 5
 
-/** How many chunks wait for a reader; few, so that a slow reader shows what then happens. */
+/** How many chunks wait for a reader; few, so that a slow one shows what then happens. */
 const QUEUE = 256
 
-/** A key shorter than that is not looked for in what is shown: it would be found everywhere. */
+/** A shorter key would be found everywhere in what is shown. */
 const SHORTEST_SECRET = 4
 
 const ROOT = new URL("../", location.href)
@@ -32,7 +29,6 @@ export class Daemon extends EventTarget {
 	needsKey = meta("agentws-auth") === "required"
 	isDevelopment = meta("agentws-dev") !== ""
 	client
-	/** Why there is no client. */
 	failure
 	tap
 	#key = ""
@@ -52,13 +48,11 @@ export class Daemon extends EventTarget {
 		return ROOT
 	}
 
-	/** Take a key, which may be empty, and connect. */
 	unlock(key) {
 		this.#key = key.trim()
 		this.connect()
 	}
 
-	/** Whether a key was given and is in use. */
 	get hasKey() {
 		return this.#key !== ""
 	}
@@ -95,12 +89,10 @@ export class Daemon extends EventTarget {
 		else if (status === undefined) this.#retry = window.setTimeout(() => this.connect(), AGAIN * 1000)
 	}
 
-	/** Whether the daemon has refused the key, or wants one. */
 	get isRefused() {
 		return this.failure?.status === 401 || this.failure?.status === 403
 	}
 
-	/** Fetch JSON; throw where there is none. */
 	async fetch(path, options = {}) {
 		const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {}
 		const response = await fetch(new URL(path, ROOT), { ...options, headers, signal: AbortSignal.timeout(PATIENCE_HTTP) })
@@ -109,7 +101,7 @@ export class Daemon extends EventTarget {
 		throw new Error(answer?.error?.message ?? `${path}: the daemon answers ${response.status}`)
 	}
 
-	/** Blot the key out of a text that is to be shown or copied. An agent may send back what it got. */
+	/** Blot the key out of a text that is shown or copied: an agent may send back what it got. */
 	redact(text) {
 		if (this.#key.length < SHORTEST_SECRET) return text
 		const redacted = text.replaceAll(this.#key, "•••")

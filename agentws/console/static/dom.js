@@ -1,19 +1,12 @@
-/**
- * Elements of the page. What comes from outside is put in as text, never as markup, so that nothing an
- * agent says can become part of the page.
- */
+/** Elements of the page. What an agent says is put in as text, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg"
 
-/**
- * Make an element. `props` are attributes; `on` holds listeners by event, `prop` holds properties that no
- * attribute sets; true stands for an empty attribute; false, null and undefined for none.
- */
+/** Make an element. `props` are attributes; `on` holds listeners by event, `prop` properties. */
 export function h(tag, props = {}, ...children) {
 	return fill(document.createElement(tag), props, children)
 }
 
-/** Make an element of SVG, likewise. */
 export function svg(tag, props, ...children) {
 	return fill(document.createElementNS(SVG, tag), props, children)
 }
@@ -26,26 +19,30 @@ function fill(element, { on = {}, prop = {}, ...attributes }, children) {
 	return element
 }
 
-/** Set an attribute, or take it away; those of ARIA are true or false in words. */
+/** Set an attribute, or take it away (false, null); those of ARIA are true or false in words. */
 export function attribute(element, name, value) {
 	if (name.startsWith("aria-") && typeof value === "boolean") element.setAttribute(name, value)
 	else if (value === false || value === null || value === undefined) element.removeAttribute(name)
 	else element.setAttribute(name, value === true ? "" : value)
 }
 
-/** A button; those that are no more than an offer are "quiet". */
 export function button(label, action, kind = "quiet", props = {}) {
 	return h("button", { type: "button", class: kind, on: { click: action }, ...props }, label)
 }
 
-/** Set a text where it has changed, so that nothing is laid out for nothing. */
+/** Set a text where it has changed: nothing is laid out for nothing. */
 export function setText(element, text) {
 	if (element.textContent !== text) element.textContent = text
 }
 
-/** Show an element, or hide it. */
 export function show(element, isShown) {
 	if (element.hidden === isShown) element.hidden = !isShown
+}
+
+/** Show a text, if there is one. */
+export function tell(element, text) {
+	setText(element, text || "")
+	show(element, Boolean(text))
 }
 
 export function byId(id) {
@@ -54,7 +51,7 @@ export function byId(id) {
 
 const CIRCLE = "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11"
 
-/** The shapes of states, so that none is told by its colour alone; 16 by 16. */
+/** The shapes of states: none is told by its colour alone. */
 const SHAPES = {
 	pending: CIRCLE,
 	running: `${CIRCLE}M6.6 5.6v4.8l4-2.4z`,
@@ -67,7 +64,6 @@ const SHAPES = {
 	left: "M9.5 3.5H13v9H9.5M9 8H2.5M5 5.2L2.2 8L5 10.8",
 }
 
-/** Say a state by shape, word and colour. */
 export function badge(state, word) {
 	const path = svg("path", { d: SHAPES[state] ?? CIRCLE, "stroke-dasharray": state === "pending" && "2.2 2.12" })
 	const shape = svg("svg", { class: "shape", viewBox: "0 0 16 16", "aria-hidden": "true" }, path)
@@ -76,7 +72,7 @@ export function badge(state, word) {
 
 let later = new Set()
 
-/** Do something before the next frame is painted, however often it is asked for until then. */
+/** Do something once before the next frame is painted. */
 export function beforePaint(task) {
 	if (later.size === 0) requestAnimationFrame(runLater)
 	later.add(task)
@@ -88,12 +84,10 @@ function runLater() {
 	for (const task of tasks) task()
 }
 
-/** Say something to who listens instead of looking. */
 export function announce(text) {
 	byId("announcer").textContent = text
 }
 
-/** A button that opens a short list of others below itself. */
 export function menu(label, entries) {
 	const details = h("details", { class: "menu" })
 	const summary = h("summary", { class: "button quiet" }, label)
@@ -130,7 +124,7 @@ document.addEventListener("pointerdown", (event) => {
 	}
 })
 
-/** Copy a text, and say so on the button; where the browser does not let us, show it to be copied. */
+/** Copy a text; where the browser does not let us, show it. */
 export async function copy(text, what) {
 	try {
 		await navigator.clipboard.writeText(text)
@@ -142,7 +136,6 @@ export async function copy(text, what) {
 
 let toastTimer = 0
 
-/** Show a few words for a moment; they are said, too. */
 export function toast(text) {
 	const box = byId("toast")
 	box.textContent = text
@@ -152,7 +145,6 @@ export function toast(text) {
 	toastTimer = window.setTimeout(() => (box.hidden = true), 2500)
 }
 
-/** Show a text in a dialog of its own. */
 export function showText(title, text, ...actions) {
 	const dialog = h(
 		"dialog",
@@ -172,7 +164,6 @@ export function showText(title, text, ...actions) {
 	return dialog
 }
 
-/** Have the browser keep a value as a file. */
 export function saveAs(name, value) {
 	const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 2)], { type: "application/json" }))
 	h("a", { href: url, download: name }).click()

@@ -1,6 +1,5 @@
 /** Numbers, times and values as people read them. */
 
-/** The time of day, with thousandths where `isFine`. */
 export function clock(time, isFine = false) {
 	const date = new Date(time)
 	const pad = (value, digits = 2) => String(value).padStart(digits, "0")
@@ -8,7 +7,6 @@ export function clock(time, isFine = false) {
 	return isFine ? `${text}.${pad(date.getMilliseconds(), 3)}` : text
 }
 
-/** A number of seconds, as short as it can be. */
 export function duration(seconds) {
 	if (seconds === undefined || seconds === null || !Number.isFinite(seconds)) return "–"
 	if (seconds < 0.0995) return `${number(seconds * 1000)} ms`
@@ -17,14 +15,12 @@ export function duration(seconds) {
 	return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`
 }
 
-/** A number without more digits than tell something. */
 export function number(value) {
 	if (!Number.isFinite(value)) return "–"
 	if (Number.isInteger(value)) return value.toLocaleString("en")
 	return Math.abs(value) < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en")
 }
 
-/** A number with its noun: "1 chunk", "2 chunks". */
 export function count(value, noun) {
 	return `${number(value)} ${noun}${value === 1 ? "" : "s"}`
 }
@@ -39,18 +35,15 @@ export function shortId(id) {
 	return id.length > 12 ? `${id.slice(0, 8)}…` : id
 }
 
-/** A status of the protocol as words. */
 export function words(status) {
 	return status.replaceAll("_", " ")
 }
 
-/** A value on one line, which is cut. */
 export function oneLine(value, length = 400) {
 	const text = JSON.stringify(value) ?? ""
 	return text.length > length ? `${text.slice(0, length)}…` : text
 }
 
-/** A value to be read. */
 export function pretty(value) {
 	return JSON.stringify(value, null, 2) ?? ""
 }
@@ -64,7 +57,6 @@ export function prettyText(text) {
 	}
 }
 
-/** Say what went wrong. */
 export function problem(error) {
 	return error.message || String(error)
 }

@@ -1,4 +1,4 @@
-/** All frames of the page's sockets, both ways. The key is blotted out of what is shown and copied. */
+/** All frames of the page's sockets, both ways, without the key. */
 
 import { attribute, beforePaint, byId, copy, h, setText, show } from "./dom.js"
 import { bytes, clock, number, prettyText, shortId } from "./format.js"
@@ -11,10 +11,9 @@ const BATCH = 20_000
 /** A frame longer than that is kept in part. */
 const LONGEST = 256_000
 
-/** How many characters are kept in all. */
 const MOST_TEXT = 64_000_000
 
-/** A frame up to this length is read as JSON, of a longer one only the beginning, where its type is. */
+/** Of a longer frame only the beginning is read, where its type is. */
 const READABLE = 4_096
 
 /** What the page itself asks for all the time, and what keeps the socket open. */
@@ -22,7 +21,6 @@ const HOUSEKEEPING = new Set(["ping", "pong", "list_invocations", "invocations"]
 
 const UTF8 = new TextEncoder()
 
-/** Shown of a frame in the list. */
 const PREVIEW = 240
 
 export class Frames {
@@ -61,7 +59,6 @@ export class Frames {
 		this.#drawNow()
 	}
 
-	/** Take a frame. */
 	add(direction, data) {
 		const whole = typeof data === "string" ? data : new TextDecoder().decode(data)
 		const text = whole.length > LONGEST ? whole.slice(0, LONGEST) : whole
@@ -170,7 +167,6 @@ export class Frames {
 	}
 }
 
-/** Return the type and the invocation of a frame, without reading more of it than needed. */
 function glance(text) {
 	try {
 		if (text.length <= READABLE) {

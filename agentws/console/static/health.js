@@ -1,38 +1,35 @@
-/** How the daemon is: what `console/state` tells every two seconds, and the 15 minutes of it, kept here. */
+/** What `console/state` tells every two seconds, and the 15 minutes of it, kept here. */
 
 import { Chart } from "./chart.js"
-import { byId, h, setText, show } from "./dom.js"
-import { duration, number } from "./format.js"
+import { byId, h, setText, tell } from "./dom.js"
+import { count, duration, number } from "./format.js"
 
-/** Between two questions, in ms; and while there is no connection, when each makes the browser complain. */
+/** Between two questions, in ms; without a connection each makes the browser complain. */
 const EVERY = 2000
 const RARELY = 10_000
 
-/** What is kept, in seconds. */
+/** What is kept, in seconds; and the least that is drawn. */
 const SPAN = 900
+const LEAST = 60
 
-/** How many codes of errors have room. */
 const CODES = 3
 
-/**
- * What is charted: of a state, the values of its lines; of these, what is told of the last.
- */
 const CHARTS = [
-	{ name: "Sockets", series: ({ sockets }) => [sockets], tell: ([open]) => number(open) },
+	{ name: "Sockets", series: ({ sockets }) => [sockets], say: ([open]) => number(open) },
 	{
 		name: "Running",
 		series: ({ invocations: of }) => [(of?.running ?? 0) + (of?.input_required ?? 0)],
-		tell: ([running]) => number(running),
+		say: ([running]) => number(running),
 	},
-	{ name: "Invocations per s", series: ({ rates }) => [rates?.invocations_per_second], tell: ([rate]) => number(rate) },
-	{ name: "Chunks per s", series: ({ rates }) => [rates?.chunks_per_second], tell: ([rate]) => number(rate) },
+	{ name: "Invocations per s", series: ({ rates }) => [rates?.invocations_per_second], say: ([rate]) => number(rate) },
+	{ name: "Chunks per s", series: ({ rates }) => [rates?.chunks_per_second], say: ([rate]) => number(rate) },
 	{
 		name: "First chunk p50 / p99",
 		series: ({ latencies }) => {
 			const { p50, p99 } = latencies?.time_to_first_chunk ?? {}
 			return [p50 ?? undefined, p99 ?? undefined]
 		},
-		tell: ([p50, p99]) => `${duration(p50)} / ${duration(p99)}`,
+		say: ([p50, p99]) => `${duration(p50)} / ${duration(p99)}`,
 	},
 ]
 
@@ -43,13 +40,13 @@ export class Health {
 	#timer = 0
 	#isAsking = false
 	#tiles
-	#errors = { chart: new Chart(SPAN), value: h("strong", {}), codes: h("ul", { class: "codes" }) }
+	#errors = { chart: new Chart(), value: h("strong", {}), codes: h("ul", { class: "codes" }) }
 
 	constructor(daemon, onState) {
 		this.#daemon = daemon
 		this.#onState = onState
 		this.#tiles = CHARTS.map((described) => {
-			const chart = new Chart(SPAN, described.name.includes("/") ? 2 : 1)
+			const chart = new Chart(described.name.includes("/") ? 2 : 1)
 			return { ...described, chart, value: h("strong", {}, "–") }
 		})
 		const { chart, value, codes } = this.#errors
@@ -61,7 +58,6 @@ export class Health {
 		this.ask()
 	}
 
-	/** Ask now, and then again and again. */
 	async ask() {
 		if (this.#isAsking) return
 		clearTimeout(this.#timer)
@@ -70,10 +66,9 @@ export class Health {
 		this.#isAsking = true
 		try {
 			this.#take(await this.#daemon.fetch("console/state"))
-			show(byId("health-trouble"), false)
+			tell(byId("health-trouble"))
 		} catch (error) {
-			setText(byId("health-trouble"), `No news from the daemon: ${error.message}`)
-			show(byId("health-trouble"), true)
+			tell(byId("health-trouble"), `No news from the daemon: ${error.message}`)
 		}
 		this.#isAsking = false
 		this.#later()
@@ -92,17 +87,24 @@ export class Health {
 		this.#draw()
 	}
 
+	get #span() {
+		const first = this.#samples[0]?.at ?? 0
+		return Math.min(SPAN, Math.max(LEAST, (this.#samples.at(-1)?.at ?? 0) - first))
+	}
+
 	#draw() {
-		for (const { name, series, tell, chart, value } of this.#tiles) {
+		const span = this.#span
+		setText(byId("health-span"), `of this replica, last ${count(Math.ceil(span / 60), "minute")}`)
+		for (const { name, series, say, chart, value } of this.#tiles) {
 			const points = this.#samples.map(({ at, state }) => ({ at, values: series(state) }))
-			const last = points.length > 0 ? tell(points[points.length - 1].values) : "–"
+			const last = points.length > 0 ? say(points[points.length - 1].values) : "–"
 			setText(value, last)
-			chart.draw(points, `${name}: now ${last}`)
+			chart.draw(points, `${name}: now ${last}`, span)
 		}
 		this.#drawErrors()
 	}
 
-	/** Errors are counted since the daemon's start; what is told is how many came in between. */
+	/** Errors are counted since the start; told is how many came in between. */
 	#drawErrors() {
 		const { chart, value, codes } = this.#errors
 		const sums = new Map()
@@ -120,7 +122,7 @@ export class Health {
 		const total = points.reduce((sum, { values }) => sum + values[0], 0)
 		const told = [...sums].sort(([, a], [, b]) => b - a)
 		setText(value, number(total))
-		chart.draw(points, `Errors in the last 15 minutes: ${[...told.map(([code, many]) => `${many} ${code}`)].join(", ") || "none"}`)
+		chart.draw(points, `Errors in the last 15 minutes: ${[...told.map(([code, many]) => `${many} ${code}`)].join(", ") || "none"}`, this.#span)
 		codes.replaceChildren(...told.slice(0, CODES).map(([code, many]) => h("li", {}, `${number(many)} × `, h("code", {}, code))))
 		if (told.length > CODES) codes.append(h("li", {}, `${told.length - CODES} more`))
 	}

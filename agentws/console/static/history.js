@@ -1,4 +1,4 @@
-/** The payloads that were run, the newest first. They stay in this browser, until they are cleared. */
+/** The payloads that were run, the newest first; kept in this browser. */
 
 const KEY = "agentws.console.payloads"
 const MOST = 50

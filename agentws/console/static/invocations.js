@@ -1,14 +1,13 @@
 /** One's own invocations, on all replicas, as the server lists them; live. */
 
-import { announce, badge, beforePaint, button, byId, copy, h, setText, show, showText } from "./dom.js"
+import { announce, badge, beforePaint, button, byId, copy, h, setText, show, showText, tell } from "./dom.js"
 import { clock, count, number, pretty, problem, words } from "./format.js"
 import { WindowedList } from "./windowed_list.js"
 
-/** How often the list is asked for, in ms, while the page is seen; and how soon after a run changed. */
+/** How often the list is asked for, and how soon after a change, in ms. */
 const EVERY = 4000
 const SOON = 250
 
-/** How many are shown at first, and how many more at a time. */
 const PAGE = 100
 
 const RUNNING = new Set(["running", "input_required"])
@@ -93,8 +92,7 @@ export class Invocations {
 	}
 
 	#take(records, trouble) {
-		setText(byId("invocation-trouble"), trouble ?? "")
-		show(byId("invocation-trouble"), trouble !== undefined)
+		tell(byId("invocation-trouble"), trouble)
 		setText(byId("invocation-count"), this.#hasMore ? `${number(records.length)} newest` : number(records.length))
 		show(byId("more-invocations"), this.#hasMore)
 		// Rows stay where they are unless something is different, so that nobody's click misses.
@@ -145,7 +143,6 @@ export class Invocations {
 		byId("cancel-invocation").disabled = !RUNNING.has(record.status)
 	}
 
-	/** Show the record with its result, as the server has it now. */
 	async #open() {
 		const { invocation_id: id } = this.#selected
 		try {
@@ -170,8 +167,7 @@ export class Invocations {
 	}
 
 	#tell(text) {
-		setText(byId("invocation-trouble"), text)
-		show(byId("invocation-trouble"), true)
+		tell(byId("invocation-trouble"), text)
 		announce(text)
 	}
 }

@@ -8,7 +8,6 @@ export function parseJson(text) {
 	}
 }
 
-/** Browsers say where it is in ways of their own; this says it in one. */
 function explain(message, text) {
 	if (text.trim() === "") return { error: "There is no JSON yet; an empty payload is {}", position: 0 }
 	const position = positionOf(message, text)

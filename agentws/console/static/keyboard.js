@@ -4,7 +4,6 @@ import { byId, h } from "./dom.js"
 
 const SETTING = "agentws.console.keys"
 
-/** What is typed here is text. */
 const TYPING = "input, textarea, select, [contenteditable]"
 
 export function bindKeys(keys) {

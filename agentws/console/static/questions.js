@@ -1,11 +1,11 @@
-/** What a run asks: a form from the schema, or JSON, which goes once it is answered, here or elsewhere. */
+/** What a run asks: a form, which goes once it is answered, here or elsewhere. */
 
 import { inlined } from "./agent_schema.js"
 import { textOf } from "./chunk_text.js"
-import { announce, badge, h, setText, show } from "./dom.js"
+import { announce, badge, h, tell } from "./dom.js"
 import { pretty, problem } from "./format.js"
 import { parseJson } from "./json_text.js"
-import { FieldError, schemaForm } from "./schema_form.js"
+import { FieldError, readForm, schemaForm } from "./schema_form.js"
 
 /** The refusal of an answer to what is asked no more. */
 const TOO_LATE = "input_not_expected"
@@ -19,12 +19,10 @@ export class Questions {
 		this.#onAnswered = onAnswered
 	}
 
-	/** How many wait for an answer. */
 	get size() {
 		return this.#open.size
 	}
 
-	/** Ask the user. */
 	ask(question) {
 		if (this.#open.has(question.requestId)) return
 		const form = answerForm(question.schema)
@@ -54,9 +52,8 @@ export class Questions {
 	}
 
 	async #answer(card, form, complaint, submit) {
-		const { value, error, field } = readAnswer(form)
-		setText(complaint, error ?? "")
-		show(complaint, error !== undefined)
+		const { value, error, field } = readForm(form)
+		tell(complaint, error)
 		if (error !== undefined) return field?.focus()
 		submit.disabled = true
 		card.mine = true
@@ -67,19 +64,16 @@ export class Questions {
 			card.mine = false
 			submit.disabled = false
 			if (failure.code === TOO_LATE) return this.#close(card.question.requestId, "answered elsewhere")
-			setText(complaint, problem(failure))
-			show(complaint, true)
+			tell(complaint, problem(failure))
 		}
 	}
 
-	/** Take the form away: somebody has answered, or the agent does not want to know any more. */
 	answered({ requestId, withdrawn }) {
 		const card = this.#open.get(requestId)
 		if (card === undefined) return
 		this.#close(requestId, withdrawn ? "withdrawn by the agent" : card.mine ? "answered here" : "answered elsewhere")
 	}
 
-	/** The run is over, and so are its questions. */
 	closeAll() {
 		for (const requestId of [...this.#open.keys()]) this.#close(requestId, "closed with the run")
 	}
@@ -104,14 +98,5 @@ function answerForm(schema) {
 			if (error) throw new FieldError(error, field)
 			return value
 		},
-	}
-}
-
-function readAnswer(form) {
-	try {
-		return { value: form.read() }
-	} catch (error) {
-		if (!(error instanceof FieldError)) throw error
-		return { error: error.message, field: error.field }
 	}
 }

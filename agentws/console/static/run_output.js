@@ -5,10 +5,7 @@ import { attribute, beforePaint, button, copy, h, setText, show } from "./dom.js
 import { oneLine, pretty } from "./format.js"
 import { WindowedList } from "./windowed_list.js"
 
-/**
- * The text is in blocks of about so many characters. Those that cannot be seen are not laid out, so a
- * long text costs no more than what is on the screen.
- */
+/** The text is in blocks of about so many characters: what cannot be seen is not laid out. */
 const BLOCK = 2000
 
 /** A line longer than that is broken, so that no block grows without end. */
@@ -52,7 +49,6 @@ export class RunOutput {
 		this.element = h("div", { class: "output" }, this.#switch, this.#text, this.#list.element, this.#detail, this.#result)
 	}
 
-	/** Take a chunk that was added. */
 	add({ payload }) {
 		const text = textOf(payload)
 		if (text !== undefined) this.#hasText = true
@@ -60,7 +56,6 @@ export class RunOutput {
 		beforePaint(this.#draw)
 	}
 
-	/** Show what a coroutine returned. */
 	setResult(value) {
 		const text = textOf(value)
 		setText(this.#result, typeof value === "string" ? value : text !== undefined && Object.keys(value).length === 1 ? text : pretty(value))
@@ -81,7 +76,6 @@ export class RunOutput {
 		else copy(this.#chunks.map(({ payload }) => JSON.stringify(payload)).join("\n"), "the chunks")
 	}
 
-	/** Whether the text is shown, and not the chunks. */
 	get #shown() {
 		return this.#isText ?? this.#hasText
 	}
@@ -111,7 +105,6 @@ export class RunOutput {
 		if (isAtEnd) this.#text.scrollTop = this.#text.scrollHeight
 	}
 
-	/** Return how much of a text goes into the block that is being filled. */
 	#breakIn(text) {
 		const room = Math.max(0, BLOCK - this.#blockSize)
 		if (text.length <= room) return text.length

@@ -1,7 +1,7 @@
 /** One run: what it was given, what it says and asks, and what became of it. */
 
 import { ConnectionFailed, InvocationFailed } from "./agentws.js"
-import { announce, attribute, badge, beforePaint, button, copy, h, menu, saveAs, setText, show } from "./dom.js"
+import { announce, attribute, badge, beforePaint, button, copy, h, menu, saveAs, setText, show, tell } from "./dom.js"
 import { clock, count, duration, number, oneLine, problem, shortId, words } from "./format.js"
 import { Questions } from "./questions.js"
 import { RunOutput } from "./run_output.js"
@@ -10,9 +10,7 @@ import { asCommand, asCurl, asJavaScript, asPython } from "./snippets.js"
 /** How many chunks a second a slow reader takes. */
 const SLOW_RATE = 20
 
-/**
- * What a run is shown by.
- */
+const ENDED = new Set(["completed", "failed", "cancelled", "lost"])
 
 export class RunView {
 	element
@@ -117,7 +115,6 @@ export class RunView {
 		])
 	}
 
-	/** All that is known of the run. */
 	toJson() {
 		return {
 			invocation_id: this.id,
@@ -143,11 +140,10 @@ export class RunView {
 			attribute(this.element, "data-state", status)
 		}
 		show(stop, !this.isOver)
-		show(attach, this.isOver && ["left", "background", "running", "input_required", "pending"].includes(status))
+		show(attach, this.isOver && !ENDED.has(status))
 		for (const action of [again, edit, remove]) show(action, this.isOver)
 		setText(numbers, this.#numbers())
-		setText(error, this.#error ? this.#errorText() : "")
-		show(error, this.#error !== undefined)
+		tell(error, this.#error && this.#errorText())
 	}
 
 	#numbers() {
@@ -170,7 +166,7 @@ export class RunView {
 	}
 
 	get #shownStatus() {
-		if (this.#error && !this.#wasLeft) return this.#status === "pending" || this.#status === "running" ? "failed" : this.#status
+		if (this.#error && !this.#wasLeft) return ENDED.has(this.#status) ? this.#status : "failed"
 		if (!this.isOver && this.#questions.size > 0) return "input_required"
 		return this.#wasLeft ? "left" : this.#status
 	}

@@ -23,22 +23,18 @@ export class Runs {
 		byId("clear-runs").addEventListener("click", () => this.#clear())
 	}
 
-	/** Invoke the agent. */
 	start({ payload, options }) {
 		this.#add(this.#daemon.client.invoke(payload, { ...options, onGap: "skip" }), { payload, options })
 	}
 
-	/** Follow what runs, or what has ended, after a chunk. */
 	attach(id, after, sessionId) {
 		this.#add(this.#daemon.client.attach(id, { after, onGap: "skip" }), { after, options: { sessionId } })
 	}
 
-	/** The socket was lost under all that run. */
 	disconnected() {
 		for (const view of this.#views) view.disconnected()
 	}
 
-	/** Stop the newest that runs. */
 	stopNewest() {
 		this.#views.find((view) => !view.isOver)?.stop()
 	}

@@ -1,7 +1,4 @@
-/**
- * A form from a JSON Schema, for the shapes that agents declare. What a form cannot hold is a field of
- * JSON in its place. Whether a value fits, the server says; the form only keeps people from slips.
- */
+/** A form from a JSON Schema. What no field can hold is JSON. Whether a value fits, the server says. */
 
 import { h } from "./dom.js"
 import { pretty } from "./format.js"
@@ -10,7 +7,7 @@ import { parseJson } from "./json_text.js"
 /** How deep objects stand in each other before they are JSON. */
 const DEEPEST = 3
 
-/** A text that may be longer than that gets several lines, and so do those named like prose. */
+/** A longer text gets several lines, and so do those named like prose. */
 const LONG = 80
 const PROSE = /text|message|prompt|question|content|description|note/i
 
@@ -27,9 +24,19 @@ export class FieldError extends Error {
 	}
 }
 
+/** Read a form: its `value`, or the `error` to be told and the `field` it is of. */
+export function readForm(form) {
+	try {
+		return { value: form.read() }
+	} catch (error) {
+		if (!(error instanceof FieldError)) throw error
+		return { error: error.message, field: error.field }
+	}
+}
+
 /**
- * Return the form for a schema without references: its `element`; `read()`, which returns the value or
- * throws FieldError; and `write(value)`, which returns whether the form can hold it.
+ * Return the form for a schema without references: `element`; `read()`, which may throw FieldError; and
+ * `write(value)`, which returns whether the form can hold it.
  */
 export function schemaForm(schema) {
 	const part = partOf(schema, { name: schema.title ?? "Answer", required: true, depth: 0 })
@@ -109,10 +116,7 @@ function checkbox(schema, place) {
 	}
 }
 
-/**
- * A field whose value is a text: `parse` makes the value of it, `format` the text of a value that it can
- * hold, undefined of another.
- */
+/** A field of text: `parse` makes the value of it, `format` the text of a value, if it can. */
 function field(input, schema, place, parse, format) {
 	const usual = input.localName === "select" && schema.default !== undefined ? (format(schema.default) ?? "") : ""
 	return {

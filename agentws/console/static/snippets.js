@@ -1,12 +1,8 @@
-/**
- * A run as one would start it elsewhere. A key is never part of it: where one is needed, it is read from
- * a variable of the environment.
- */
+/** A run as one would start it elsewhere. A key is never part of it, but a variable of the environment. */
 
 import { pretty } from "./format.js"
 
 const KEY = "AGENTWS_API_KEY"
-
 
 export function asCommand({ payload, options, url, hasKey }) {
 	const words = ["agentws invoke", quoted(base(url)), quoted(JSON.stringify(payload))]
@@ -84,12 +80,10 @@ function base(url) {
 	return url.href.replace(/\/$/, "")
 }
 
-/** For a POSIX shell. */
 function quoted(text) {
 	return `'${text.replaceAll("'", "'\\''")}'`
 }
 
-/** A value as Python writes it. */
 function python(value) {
 	if (value === null || value === undefined) return "None"
 	if (value === true) return "True"

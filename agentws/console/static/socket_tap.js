@@ -1,16 +1,12 @@
-/**
- * A constructor of WebSockets for the client, behind which the page sees every frame, cuts the socket,
- * and lets no new one open for a while. The client does not know.
- */
+/** WebSockets for the client, of which the page sees every frame, and which it cuts. */
 
 const CONNECTING = 0
 const CLOSED = 3
 
-/** What a lost socket is closed with on the server's side, which reads it in its log. */
+/** What the server finds in its log. */
 const CUT = { code: 4000, reason: "dropped by the console" }
 
 export class SocketTap {
-	/** What the client makes its sockets with. */
 	WebSocket
 	#onFrame
 	#sockets = new Set()
@@ -30,14 +26,12 @@ export class SocketTap {
 		return performance.now() < this.#blockedUntil
 	}
 
-	/** Cut what is open. Return whether there was something to cut. */
 	drop() {
 		const sockets = [...this.#sockets]
 		for (const socket of sockets) socket.cut()
 		return sockets.length > 0
 	}
 
-	/** Cut what is open and let nothing open for so many seconds. */
 	dropFor(seconds) {
 		this.#blockedUntil = performance.now() + seconds * 1000
 		this.drop()

@@ -1,21 +1,16 @@
-/**
- * A list of which only what can be seen is in the document, so that it may have 100,000 rows. Rows are
- * equally high; the list is a listbox, in which arrow keys move a selection.
- */
+/** A listbox of equally high rows, of which only those that can be seen are in the document. */
 
 import { attribute, beforePaint, h } from "./dom.js"
 
-/** How many rows beyond the visible ones are kept, so that scrolling shows no gaps. */
 const MARGIN = 8
 
 let lists = 0
 
 export class WindowedList {
-	/** The element to be put into the page. */
 	element
 	/** The number of the selected row, -1 where there is none. */
 	selected = -1
-	/** Whether the end stays in view when rows are added: until the user scrolls away from it. */
+	/** Whether the end stays in view: until the user scrolls away from it. */
 	#follows
 	#isFollowing
 	#drawn = 0
@@ -28,10 +23,7 @@ export class WindowedList {
 	#id = `list-${lists++}`
 	#render = () => this.#renderNow()
 
-	/**
-	 * `draw(item)` returns the children of a row; `onSelect(item)` is told of the one that is selected;
-	 * `follows` says whether the list stays at its end. The height of a row is in pixels.
-	 */
+	/** `draw(item)` returns the children of a row, which is `rowHeight` pixels high. */
 	constructor({ label, rowHeight, draw, onSelect, follows = false }) {
 		this.#rowHeight = rowHeight
 		this.#draw = draw
@@ -56,7 +48,7 @@ export class WindowedList {
 		new ResizeObserver(() => beforePaint(this.#render)).observe(this.element)
 	}
 
-	/** Show these items; `dropped` tells how many went away at the beginning since the last time. */
+	/** Show these items; so many were `dropped` at the beginning. */
 	show(items, dropped = 0) {
 		this.#items = items
 		if (dropped > 0) this.#shift(dropped)
@@ -116,7 +108,6 @@ export class WindowedList {
 		this.#rows.set(index, fresh)
 	}
 
-	/** The order in the document is the order of the list, for who hears it. */
 	#insert(row, index) {
 		const next = this.#rows.get(index + 1)
 		if (next) next.before(row)
@@ -162,7 +153,7 @@ export class WindowedList {
 		mark(this.selected, false)
 		this.selected = index
 		mark(index, true)
-		attribute(this.element, "aria-activedescendant", index >= 0 && `${this.#id}-${index}`)
+		attribute(this.element, "aria-activedescendant", index >= 0 ? `${this.#id}-${index}` : null)
 	}
 
 	#bringIntoView(index) {
