@@ -14,15 +14,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.credentials import CredentialProvider
 
 from agentws.config.requirements import needed
 from agentws.stores.redis.failures import NoToken
-
-if TYPE_CHECKING:
-    pass
 
 _logger: Final = logging.getLogger("agentws.store")
 

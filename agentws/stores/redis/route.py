@@ -160,7 +160,8 @@ class Route:
             return None
         finally:
             await connection.disconnect(nowait=True)
-        return await self._read(slots, address)
+        async with asyncio.timeout(ANSWER_PATIENCE):  # names may have to be looked up
+            return await self._read(slots, address)
 
     async def _read(self, slots: Sequence[Any], asked: Address) -> View:
         """Read the reply to `CLUSTER SLOTS`. Raises `ClusterDownError` where nobody owns ours."""
