@@ -99,6 +99,21 @@ async def test_without_a_token_the_store_is_away_until_there_is_one(
     assert warnings[0].startswith("The managed identity gives no token for Redis: ")
 
 
+async def test_a_platform_that_is_away_for_less_than_a_token_holds_costs_nothing(
+    serve: Serve, platform: Platform, door: Door
+) -> None:
+    platform.life = 2 * LIFE
+    counter = Counter()
+    first, second = [await serve(counter.agent, store=store(door)) for _ in range(2)]
+    async with under_load(Pair(first, second), counter) as load:
+        platform.is_down = True
+        await eventually(lambda: platform.refused >= 2)  # each server has asked
+        platform.is_down, renewed = False, door.renewals
+        await eventually(lambda: door.renewals >= renewed + 6)  # three connections of each
+    assert not load.codes
+    assert door.cut == 0
+
+
 async def test_when_tokens_end_without_a_new_one_the_store_is_away(
     serve: Serve, platform: Platform, door: Door, log_lines: LogLines
 ) -> None:
