@@ -8,7 +8,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from tests.conftest import Address, LogLines, Serve
 from tests.support.certificates import certificate
-from tests.support.load import Counter, under_load
+from tests.support.load import LEASE, Counter, under_load
 from tests.support.proxy import fronted
 from tests.support.redis_cluster import (
     RedisCluster,
@@ -19,9 +19,6 @@ from tests.support.redis_cluster import (
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.replicas import Pair, Stage, begin, chunks
 from tests.support.waiting import eventually
-
-LEASE = 2.0
-"""Seconds that a busy machine does not stand still for, with six more servers on it."""
 
 SECONDS_AT_MOST = 6.0
 """How long the store may be away where the cluster takes two or three seconds to elect."""

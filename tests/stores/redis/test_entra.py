@@ -9,9 +9,9 @@ import pytest
 from tests.config.test_requirements import serve as run
 from tests.conftest import LogLines, Serve
 from tests.support.entra import Door, Platform, platform_of
-from tests.support.load import Counter, under_load
+from tests.support.load import LEASE, Counter, under_load
 from tests.support.redis_server import RedisServer
-from tests.support.replicas import LEASE, Pair, Stage, becomes, begin, probed
+from tests.support.replicas import Pair, Stage, becomes, begin, probed
 from tests.support.waiting import eventually
 
 LIFE = 3
