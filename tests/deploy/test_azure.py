@@ -13,6 +13,7 @@ from agentws.daemon.parts import FRAMED_PATH, RAW_PATH
 from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
 from agentws.transports.http.probes import PROBES
 from tests.conftest import Serve
+from tests.deploy.arm import MODELS, resources, unknown, version_of
 from tests.deploy.bicep import BUILT_IN, DECORATORS, Template, text
 from tests.docs.conftest import not_built
 from tests.support.processes import ROOT
@@ -83,6 +84,37 @@ def test_a_mistake_would_be_found(tmp_path: Path) -> None:
     assert wrong.errors()
     assert "nmae" in wrong.uses()
     assert "nmae" not in wrong.names
+
+
+@each_template
+def test_azure_knows_all_that_is_in_its_resources(template: Template) -> None:
+    for resource in resources(template):
+        if resource.type in MODELS:
+            assert resource.version <= version_of(MODELS[resource.type][0])
+            assert unknown(template, resource) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "path"),
+    [
+        ("container-app", "identity: identityId\n    metadata", "template.scale.rules.custom."),
+        ("container-app", "failureThreshold: 10", "template.containers.probes."),
+        ("environment", "sharedKey:", "appLogsConfiguration.logAnalyticsConfiguration."),
+        ("gateway", "mode: 'Hide'", "frontend.request.dataMasking.queryParams."),
+        ("gateway", "urlTemplate: operation", ""),
+        ("redis", "objectId:", "user."),
+    ],
+)
+def test_what_azure_does_not_know_would_be_found(
+    tmp_path: Path, file: str, name: str, path: str
+) -> None:
+    wrong = tmp_path / "wrong.bicep"
+    wrong.write_text((FOLDER / f"{file}.bicep").read_text().replace(name, f"un{name}"))
+    template = Template(wrong)
+    found = [
+        it for each in resources(template) if each.type in MODELS for it in unknown(template, each)
+    ]
+    assert f"properties.{path}un{name.split(':')[0]}" in found
 
 
 # --- the gateway ------------------------------------------------------------------------------

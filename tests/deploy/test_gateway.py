@@ -84,11 +84,19 @@ async def take(client: Client, last: int, after: int = 0) -> None:
 # --- silence ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ping", ["heartbeat", "app_ping_interval"])
+@pytest.mark.parametrize(
+    "pings",
+    [
+        # Half of the time that is between them is what the peer has to answer in.
+        pytest.param({"heartbeat": 3 * PINGS, "app_ping_interval": 0.0}, id="heartbeat"),
+        pytest.param({"heartbeat": 0.0, "app_ping_interval": PINGS}, id="app_ping_interval"),
+    ],
+)
 @BUFFERING
-async def test_an_idle_socket_survives_by_pings(site: Site, ping: str, buffering: str) -> None:
-    none = {"heartbeat": 0.0, "app_ping_interval": 0.0}
-    await site.open(websocket={**none, ping: PINGS})
+async def test_an_idle_socket_survives_by_pings(
+    site: Site, pings: dict[str, float], buffering: str
+) -> None:
+    await site.open(websocket=pings)
     async with site.gateway(buffering=buffering) as gateway, gateway.connect() as client:
         await asyncio.sleep(LONGER)  # silence is what is tested
         await client.send(action="invoke", payload={"count": 3, "pause": 0.0})

@@ -34,6 +34,8 @@ class Platform:
         self.claims: dict[str, object] = {"oid": OBJECT_ID}
         self.client_ids: set[str | None] = set()
         self.tokens: list[str] = []
+        self.refused = 0
+        """How often it was asked while it was down."""
         self._ends = 0.0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -42,6 +44,7 @@ class Platform:
         assert request.query["resource"] == "https://redis.azure.com"
         self.client_ids.add(request.query.get("client_id"))
         if self.is_down:
+            self.refused += 1
             return web.json_response({"statusCode": 500, "message": "not now"}, status=500)
         if time.time() >= self._ends - self.life / 2:
             self._issue()

@@ -12,6 +12,9 @@ from tests.support.replicas import SOON, Pair, becomes
 
 STREAMS = 6
 
+LEASE = 2.0
+"""Seconds for which a busy machine does not stand still, with all of that on it."""
+
 
 class Counter:
     """An agent that counts until it is enough, or, asked for anything else, answers at once."""

@@ -7,6 +7,7 @@ asks for no new token within 30 s, and hands out the old one until it expires.
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -71,12 +72,14 @@ class Identity(CredentialProvider):
         self.token: Token | None = None
         """The newest one."""
         self._arrived = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._trouble = ""
 
     async def get_credentials_async(self) -> tuple[str, str]:
         """Return user and password for redis-py. Raises `NoToken`."""
         if not self._is_valid:
             self._arrived.clear()
+            self._wanted.set()
             try:
                 async with asyncio.timeout(FIRST_TOKEN_PATIENCE):
                     await self._arrived.wait()
@@ -89,7 +92,8 @@ class Identity(CredentialProvider):
         """Fetch tokens for ever, each when the half of the last one's time that is left is over.
 
         The platform may hand out the same token until its end is near; so it is asked again and
-        again, at ever shorter intervals.
+        again, at ever shorter intervals. It is asked at once where a token has ended before that:
+        the clock may have jumped, as in a machine that was saved and restored.
         """
         while True:
             try:
@@ -98,17 +102,23 @@ class Identity(CredentialProvider):
                 self._complain(error)
                 self._credential.close()
                 self._credential = self._new_credential()  # the old one fails for 5 s, unasked
-                pause = RETRY_PAUSE
+                await asyncio.sleep(RETRY_PAUSE)
             else:
                 self._trouble = ""
                 self._arrived.set()
-                pause = max((self.token.expires_at - time.time()) / 2, SHORTEST_PAUSE)
-            await asyncio.sleep(pause)
+                await self._until_wanted((self.token.expires_at - time.time()) / 2)
 
     def close(self) -> None:
         """Fetch no more, after `keep` has ended."""
         self._thread.shutdown(wait=False)
         self._credential.close()
+
+    async def _until_wanted(self, pause: float) -> None:
+        await asyncio.sleep(SHORTEST_PAUSE)
+        self._wanted.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause - SHORTEST_PAUSE):
+                await self._wanted.wait()
 
     @property
     def _is_valid(self) -> bool:

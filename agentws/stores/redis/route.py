@@ -60,8 +60,9 @@ class Route:
     """Makes connections, and finds out where to.
 
     The node that answered `MOVED` knows who owns the slot now, so it is asked. Otherwise all nodes
-    are that are known, at the same time, since any of them may be dead; and one that still names
-    the owner that has just failed is only believed where no other node knows better.
+    are that are known, at the same time, since any of them may be dead; and that the owner is still
+    the one that has just failed is believed of nobody but itself: of one that hangs, others say so
+    until they have elected another.
     """
 
     def __init__(self, url: str, keys: Keys, identity: Identity | None = None) -> None:
@@ -125,7 +126,6 @@ class Route:
 
     async def _ask(self, addresses: Sequence[Address]) -> View | None:
         asked = [asyncio.create_task(self._ask_one(address)) for address in addresses]
-        stale: View | None = None
         try:
             for answer in asyncio.as_completed(asked):
                 try:
@@ -134,8 +134,7 @@ class Route:
                     continue
                 if view is None or view.owner != self._failed:
                     return view
-                stale = view
-            return stale or asked[0].result()
+            return asked[0].result()
         finally:
             for task in asked:
                 task.cancel()
@@ -160,7 +159,8 @@ class Route:
             return None
         finally:
             await connection.disconnect(nowait=True)
-        return await self._read(slots, address)
+        async with asyncio.timeout(ANSWER_PATIENCE):  # names may have to be looked up
+            return await self._read(slots, address)
 
     async def _read(self, slots: Sequence[Any], asked: Address) -> View:
         """Read the reply to `CLUSTER SLOTS`. Raises `ClusterDownError` where nobody owns ours."""

@@ -8,7 +8,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from tests.conftest import Address, LogLines, Serve
 from tests.support.certificates import certificate
-from tests.support.load import Counter, under_load
+from tests.support.load import LEASE, Counter, under_load
 from tests.support.proxy import fronted
 from tests.support.redis_cluster import (
     RedisCluster,
@@ -17,7 +17,7 @@ from tests.support.redis_cluster import (
     running_cluster,
 )
 from tests.support.redis_server import RedisServer, running_redis
-from tests.support.replicas import LEASE, Pair, Stage, begin, chunks
+from tests.support.replicas import Pair, Stage, begin, chunks
 from tests.support.waiting import eventually
 
 SECONDS_AT_MOST = 6.0
@@ -62,6 +62,7 @@ async def test_the_url_may_name_any_node(
     cluster: RedisCluster, serve: Serve, stage: Stage, log_lines: LogLines
 ) -> None:
     for name, choose in NODES.items():
+        await cluster.in_step()
         store = {"url": choose(cluster).url, "lease": LEASE, "prefix": "agentws"}
         first, second = [await serve(stage.agent, store=store) for _ in range(2)]
         line = (await log_lines.next("agentws.store")).getMessage()
@@ -102,11 +103,13 @@ async def test_an_owner_that_is_killed_is_replaced_and_costs_no_chunk(
 async def test_an_owner_that_hangs_is_replaced_and_costs_no_chunk(
     cluster: RedisCluster, pair: Pair, counter: Counter
 ) -> None:
-    async with under_load(pair, counter) as load:
-        owner, stand_in = cluster.owner, cluster.stand_in
-        owner.pause()
-        await eventually(lambda: owns_slot(stand_in))
-    owner.resume()
+    owner, stand_in = cluster.owner, cluster.stand_in
+    try:
+        async with under_load(pair, counter) as load:
+            owner.pause()
+            await eventually(lambda: owns_slot(stand_in))
+    finally:
+        owner.resume()
     assert load.codes == {"store_unavailable"}
     assert load.outage < SECONDS_AT_MOST
 

@@ -1,6 +1,7 @@
 """A Redis that knows us by tokens of the platform's identity, which end soon (§10)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 from tests.config.test_requirements import serve as run
 from tests.conftest import LogLines, Serve
 from tests.support.entra import Door, Platform, platform_of
-from tests.support.load import Counter, under_load
+from tests.support.load import LEASE, Counter, under_load
 from tests.support.redis_server import RedisServer
-from tests.support.replicas import LEASE, Pair, Stage, becomes, begin, probed
+from tests.support.replicas import Pair, Stage, becomes, begin, probed
 from tests.support.waiting import eventually
 
 LIFE = 3
@@ -97,6 +98,42 @@ async def test_without_a_token_the_store_is_away_until_there_is_one(
     ]
     assert len(warnings) == 1
     assert warnings[0].startswith("The managed identity gives no token for Redis: ")
+
+
+async def test_a_platform_that_is_away_for_less_than_a_token_holds_costs_nothing(
+    serve: Serve, platform: Platform, door: Door
+) -> None:
+    platform.life = 2 * LIFE
+    counter = Counter()
+    first, second = [await serve(counter.agent, store=store(door)) for _ in range(2)]
+    async with under_load(Pair(first, second), counter) as load:
+        platform.is_down = True
+        await eventually(lambda: platform.refused >= 2)  # each server has asked
+        platform.is_down, renewed = False, door.renewals
+        await eventually(lambda: door.renewals >= renewed + 6)  # three connections of each
+    assert not load.codes
+    assert door.cut == 0
+
+
+async def test_a_clock_that_jumps_past_the_end_of_a_token_brings_a_new_one(
+    serve: Serve,
+    platform: Platform,
+    door: Door,
+    stage: Stage,
+    own_redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sandbox that is restored: the connections are gone, and it is an hour later."""
+    platform.life = 600
+    server = await serve(stage.agent, store=store(door))
+    an_hour_later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: an_hour_later)
+    for kind in ("normal", "pubsub"):
+        own_redis.client.client_kill_filter(_type=kind, skipme=True)
+    await eventually(lambda: len(platform.tokens) == 2)
+    await becomes(server, "healthy")
+    async with server.connect() as client:
+        await begin(client, stage, 1)
 
 
 async def test_when_tokens_end_without_a_new_one_the_store_is_away(

@@ -24,9 +24,12 @@ class Node:
         self.slots = slots
         self.port = 0
         self.asked = 0
+        self.hangs = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while message := await reader.read(1024):
+            if self.hangs:
+                continue
             writer.write(b"+OK\r\n" * message.count(b"SETINFO"))
             if b"SLOTS" in message:
                 self.asked += 1
@@ -144,5 +147,20 @@ async def test_who_knows_of_another_owner_than_the_one_that_failed_is_believed()
         assert not await route.find()
         second.slots = [[0, 16383, *reversed(owners)]]  # the first, cut off, believes in itself
         route.note_failure(TimeoutError())
+        assert await route.find()
+        assert route.address.port == second.port
+
+
+async def test_of_an_owner_that_hangs_nobody_is_believed_that_it_is_one() -> None:
+    async with listening([]) as first, listening([]) as second:
+        owners = [["127.0.0.1", first.port], ["127.0.0.1", second.port]]
+        first.slots = second.slots = [[0, 16383, *owners]]
+        route = Route(f"redis://127.0.0.1:{second.port}", Keys("agentws"))
+        assert await route.find()
+        first.hangs = True
+        route.note_failure(TimeoutError())
+        with pytest.raises(TimeoutError):
+            await route.find()
+        second.slots = [[0, 16383, *reversed(owners)]]  # it has been elected
         assert await route.find()
         assert route.address.port == second.port
