@@ -56,8 +56,9 @@ def show(results: Sequence[Result], verdicts: Sequence[Verdict]) -> None:
 
 def write(results: Sequence[Result], verdicts: Sequence[Verdict]) -> None:
     """Write `results.json`, `chart.svg`, and the tables of `README.md` in this folder."""
+    machine = _machine()
     document = {
-        "machine": _machine(),
+        "machine": machine,
         "targets": [dataclasses.asdict(it) | {"met": it.met} for it in verdicts],
         "results": [dataclasses.asdict(it) for it in results],
     }
@@ -66,7 +67,7 @@ def write(results: Sequence[Result], verdicts: Sequence[Verdict]) -> None:
     readme = FOLDER / "README.md"
     before, _, rest = readme.read_text("utf-8").partition(_BEGIN)
     after = rest.partition(_END)[2]
-    tables = _markdown(document["machine"], results, verdicts)
+    tables = _markdown(machine, results, verdicts)
     readme.write_text(f"{before}{_BEGIN}\n\n{tables}\n{_END}{after}", "utf-8")
 
 

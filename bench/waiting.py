@@ -14,7 +14,7 @@ from bench.loops import run
 RETAINED: Final = 100_000
 """How many ended invocations the server holds when it is asked for some of them."""
 
-_ECHO: Final = Exchange(b'{"message":"Hello"}')
+_ECHO: Final = Exchange(b'{"payload":{"message":"Hello"}}')
 _WARM_UP: Final = 200
 _TIMES: Final = 1000
 _ROUNDS: Final = 3

@@ -22,12 +22,12 @@ _WARMING: Final = 16 * 1024**2
 
 
 def begin() -> None:
-    """Warm the allocator up, and tell of pauses from now on. Whoever reads them may set them to 0."""
+    """Warm the allocator up, and tell of pauses from now on; their reader may set them to 0."""
     path = os.environ.get(FILE)
     if path is None:
         return
-    # glibc maps a block of that size, and when it is freed, serves smaller ones from the heap. Until
-    # some such block was freed, it maps and unmaps the buffer of each read: 29 µs instead of 16.
+    # glibc maps a block of that size; once it is freed, smaller ones come from the heap. Before, it
+    # maps and unmaps the buffer of each read, which nearly doubles what a small message costs.
     bytes(_WARMING)
     with Path(path).open("r+b") as file:
         gc.callbacks.append(_Watch(mmap.mmap(file.fileno(), PAUSES.size)))
