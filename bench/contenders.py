@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -143,11 +143,20 @@ class Server:
         return int(self.process.memory_info().rss)
 
 
-@dataclass(frozen=True)
 class Servers:
-    """Starts servers on one core, or wherever the system likes, where there is but one."""
+    """Starts servers on one core, or wherever the system likes, where `core` is None.
 
-    core: int | None
+    `with_others` is whether those take part that need the peer's environment.
+    """
+
+    def __init__(self, core: int | None, with_others: bool = True) -> None:
+        self._core = core
+        self._with_others = with_others
+
+    def chosen(self, names: Iterable[str]) -> list[Contender]:
+        """Return the contenders of these names that take part."""
+        contenders = (CONTENDERS[name] for name in names)
+        return [it for it in contenders if self._with_others or it.python != PEER_PYTHON]
 
     @contextlib.contextmanager
     def run(
@@ -204,8 +213,8 @@ class Servers:
                 ) as process,
             ):
                 try:
-                    if self.core is not None:
-                        os.sched_setaffinity(process.pid, {self.core})
+                    if self._core is not None:
+                        os.sched_setaffinity(process.pid, {self._core})
                     _await_readiness(process, port, log)
                     ready_after = time.perf_counter() - started_at
                     watched = psutil.Process(process.pid)

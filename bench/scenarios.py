@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import itertools
 import json
 import statistics
 import time
@@ -14,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bench import users
-from bench.contenders import CONTENDERS, Server, Servers
+from bench.contenders import Server, Servers
 from bench.load import Exchange, HttpClient, Requester, Sink, open_socket, open_sockets, post
 from bench.loops import run
 from bench.measuring import Effort, Load, Result, in_turns, observed, settled, under_load, watch
@@ -28,6 +27,7 @@ _STREAMS: Final = 200
 _LOOKING: Final = 12
 """For how many rounds' time get and cancel are tried."""
 
+_FEWEST_LOOKS: Final = 2
 _CONNECTING: Final = 20
 _MESSAGE: Final = {"message": "Hello, agent"}
 _UNLIMITED: Final = {"AGENTWS_INVOCATIONS__REPLAY_BYTES": str(64 * 1024**2)}
@@ -55,7 +55,7 @@ class Rate:
         clients = effort.of(self.load.clients)
         with contextlib.ExitStack() as stack:
             running = {}
-            for contender in map(CONTENDERS.__getitem__, self.contenders):
+            for contender in servers.chosen(self.contenders):
                 server = stack.enter_context(servers.run(contender, self.handler))
                 if self.retained and contender.is_ours:
                     retain(server, effort.of(self.retained))
@@ -181,7 +181,7 @@ async def _once(server: Server, exchange: Exchange) -> None:
 def connects(servers: Servers, effort: Effort) -> list[Result]:
     """Measure handshakes: sockets that are opened and dropped."""
     with contextlib.ExitStack() as stack:
-        running = {name: stack.enter_context(servers.run(CONTENDERS[name])) for name in _FEW}
+        running = {it.name: stack.enter_context(servers.run(it)) for it in servers.chosen(_FEW)}
         return in_turns(
             "connects",
             {name: functools.partial(_connect, it, effort) for name, it in running.items()},
@@ -214,12 +214,11 @@ def idle(servers: Servers, effort: Effort) -> list[Result]:
         "AGENTWS_WEBSOCKET__APP_PING_INTERVAL": str(interval),
     }
     results = []
-    for name in _FEW:
-        contender = CONTENDERS[name]
+    for contender in servers.chosen(_FEW):
         with servers.run(contender, **(pings if contender.is_ours else {})) as server:
             watched = interval if contender.is_ours else 0
             values = run(_hold(server, effort.of(10_000), watched))
-            results.append(Result("idle", name, values))
+            results.append(Result("idle", contender.name, values))
     return results
 
 
@@ -265,13 +264,12 @@ async def _look(server: Server, effort: Effort, endless: bytes) -> dict[str, Wai
         streaming = [stream.start() for stream in streams]
         await watch(streaming, effort.seconds)
         until = time.perf_counter() + _LOOKING * effort.seconds
-        for number in itertools.count():
-            if number > 1 and time.perf_counter() > until:
-                break
+        while len(times["get"]) < _FEWEST_LOOKS or time.perf_counter() < until:
+            name = str(uuid.uuid4())
             asleep = {"chunks": 1, "pause": 3600}
-            await _ask(socket, _invoke(asleep, invocation_id=f"{number}", background=True))
+            await _ask(socket, _invoke(asleep, invocation_id=name, background=True))
             for verb, taken in times.items():
-                action = {"action": f"{verb}_invocation", "invocation_id": f"{number}"}
+                action = {"action": f"{verb}_invocation", "invocation_id": name}
                 taken.append(await _ask(socket, json.dumps(action).encode()))
         await watch(streaming, 0)
     return {verb: Waits.of(taken) for verb, taken in times.items()}
@@ -289,9 +287,9 @@ def start(servers: Servers, effort: Effort) -> list[Result]:
     """Measure the time from the start of the process to its first readiness."""
     times: dict[str, list[float]] = {}
     for _ in range(effort.rounds):
-        for name in ("agentws", "agentws, OTLP", "agentws, Redis", *_FEW[1:]):
-            with servers.run(CONTENDERS[name]) as server:
-                times.setdefault(name, []).append(server.ready_after)
+        for contender in servers.chosen(("agentws, OTLP", "agentws, Redis", *_FEW)):
+            with servers.run(contender) as server:
+                times.setdefault(contender.name, []).append(server.ready_after)
     return [
         Result("start", name, {"seconds": statistics.median(taken)})
         for name, taken in times.items()

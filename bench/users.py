@@ -21,7 +21,7 @@ _UNLIMITED: Final = {
 
 def waiting(servers: Servers, effort: Effort) -> list[Result]:
     """Measure how long a client waits for an answer to an input, and for pages of a long list."""
-    retained = effort.of(100_000)
+    retained, times = effort.of(100_000), effort.of(1000) + 1
     lists = {
         "page of 20": b'{"action":"list_invocations"}',
         "page of 20 of a session": b'{"action":"list_invocations","session_id":"7"}',
@@ -32,12 +32,16 @@ def waiting(servers: Servers, effort: Effort) -> list[Result]:
             invoke = b'{"action":"invoke","invocation_id":"talk"}'
             send = b'{"action":"send_input","invocation_id":"talk","payload":"word"}'
             # Each is answered twice: that it was accepted, and by the handler.
-            taken = waits(ours, Exchange(send, answers=2), after=Exchange(invoke), bare=bare)
+            taken = waits(
+                ours, Exchange(send, answers=2), after=Exchange(invoke), bare=bare, times=times
+            )
             results.append(_waited("input to answer", taken))
         with servers.daemon("echo") as ours:
             retain(ours, retained)
             for name, request in lists.items():
-                taken = waits(ours, Exchange(request), after=Exchange(_PING), bare=bare)
+                taken = waits(
+                    ours, Exchange(request), after=Exchange(_PING), bare=bare, times=times
+                )
                 results.append(_waited(name, taken))
     return results
 
