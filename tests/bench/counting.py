@@ -1,6 +1,7 @@
 """How much Python a server executes for an operation: the same each time, on any machine."""
 
 import asyncio
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,9 @@ class Counted:
         """Set what traces its thread; return how many instructions were counted so far."""
 
         async def trace() -> int:
+            frame = inspect.currentframe()
+            assert frame is not None
+            frame.f_trace_opcodes = True  # Python 3.12 has some frame ask for them beforehand
             sys.settrace(tracer)
             return self._instructions
 
