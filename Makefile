@@ -101,7 +101,7 @@ clean: ## Remove the virtual environment and all that was made from the sources
 	$(PIP_INSTALL) --group dev
 	touch $@
 
-# What the daemon is compared with, and is no friend of its own dependencies.
+# What the daemon is compared with, whose dependencies are not ours.
 .venv/.bench: bench/requirements.txt | .venv/.pip
 	$(PYTHON) -m venv --clear .venv/bench
 	.venv/bench/bin/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

@@ -80,6 +80,7 @@ def under_load(server: Server, load: Load, effort: Effort) -> Round:
 
 
 async def _under_load(server: Server, load: Load, seconds: float) -> dict[str, float]:
+    server.pauses.reset()
     async with open_sockets(server, load.exchange, load.clients, load.kind) as sockets:
         endless = [socket.start() for socket in sockets]
         await watch(endless, seconds / 2)  # buffers grow, the interpreter specialises
@@ -101,9 +102,11 @@ async def watch(endless: "list[asyncio.Future[None]]", seconds: float) -> None:
 
 @contextlib.contextmanager
 def observed(server: Server, operations: Callable[[], float]) -> Iterator[dict[str, float]]:
-    """Fill in what the block cost the server, and how much of `operations` came of it."""
+    """Fill in what the block cost the server, and how much of `operations` came of it.
+
+    Pauses are those since they were reset: the opening of sockets may be among them.
+    """
     sample: dict[str, float] = {}
-    server.pauses.reset()
     began, cpu, own = time.perf_counter(), server.cpu_seconds, time.process_time()
     faults, done = server.page_faults, operations()
     yield sample

@@ -191,6 +191,7 @@ def connects(servers: Servers, effort: Effort) -> list[Result]:
 
 async def _connect(server: Server, effort: Effort) -> dict[str, float]:
     opened = 0
+    server.pauses.reset()
     until = time.perf_counter() + effort.seconds
 
     async def open_and_drop() -> None:
@@ -225,6 +226,7 @@ def idle(servers: Servers, effort: Effort) -> list[Result]:
 async def _hold(server: Server, count: int, seconds: float) -> dict[str, float]:
     """Open sockets that exchange one message each, and watch them for a while."""
     exchange = Exchange(_invoke(_MESSAGE))
+    server.pauses.reset()
     async with open_sockets(server, exchange, 1) as (first,):
         await first.start(rounds=1)
         before = server.resident_bytes
