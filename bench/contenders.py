@@ -91,6 +91,15 @@ CONTENDERS: Final[Mapping[str, Contender]] = MappingProxyType(
 """All that are compared, by name. The peer is azure-ai-agentserver-invocations."""
 
 
+UNLIMITED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AGENTWS_INVOCATIONS__REPLAY_BYTES": str(64 * 1024**2),
+        "AGENTWS_WEBSOCKET__MAX_INVOCATIONS_PER_CONNECTION": "1000000",
+    }
+)
+"""The environment in which ours holds long streams whole, and lets one socket run very many."""
+
+
 class Pauses:
     """What a server's collector did, told by `bench.served.watch` in a file."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bench.contenders import Server
-from bench.load import Exchange, LoadSocket, Requester, open_sockets
+from bench.load import Exchange, LoadError, LoadSocket, Requester, open_sockets
 from bench.loops import run
 
 _QUIET: Final = 0.02
@@ -18,6 +18,10 @@ _QUIET: Final = 0.02
 
 _SETTLING: Final = 5.0
 """Seconds after which it is measured though it is not."""
+
+
+_ANSWERING: Final = 30.0
+"""Seconds within which every socket is answered once."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ async def _under_load(server: Server, load: Load, seconds: float) -> dict[str, f
     server.pauses.reset()
     async with open_sockets(server, load.exchange, load.clients, load.kind) as sockets:
         endless = [socket.start() for socket in sockets]
-        await watch(endless, seconds / 2)  # buffers grow, the interpreter specialises
+        await _warm_up(sockets, endless, seconds / 2)
         with observed(server, lambda: sum(socket.messages for socket in sockets)) as sample:
             await watch(endless, seconds)
     await settled(server)
@@ -91,6 +95,18 @@ async def _under_load(server: Server, load: Load, seconds: float) -> dict[str, f
     sample["per_second"] *= counted
     sample["cpu_us"] /= counted
     return sample
+
+
+async def _warm_up(
+    sockets: Sequence[Requester], endless: "list[asyncio.Future[None]]", seconds: float
+) -> None:
+    """Let buffers grow and the interpreter specialise, until everybody was answered."""
+    deadline = time.monotonic() + _ANSWERING
+    await watch(endless, seconds)
+    while not all(socket.messages for socket in sockets):
+        if time.monotonic() > deadline:
+            raise LoadError("Some sockets were not answered")
+        await watch(endless, 0.05)
 
 
 async def watch(endless: "list[asyncio.Future[None]]", seconds: float) -> None:

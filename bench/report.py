@@ -79,7 +79,7 @@ def _machine() -> dict[str, Any]:
         "processor": f"{psutil.cpu_count()} x {model.partition(':')[2].strip()}",
         "system": f"Linux {platform.release()}",
         "python": platform.python_version(),
-        "load_before": psutil.getloadavg()[2],
+        "load_average_of_15_minutes": psutil.getloadavg()[2],
         "versions": {name: importlib.metadata.version(name) for name in _OURS} | _peer_versions(),
     }
 

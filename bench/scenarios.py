@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bench import users
-from bench.contenders import Server, Servers
+from bench.contenders import UNLIMITED, Server, Servers
 from bench.load import Exchange, HttpClient, Requester, Sink, open_socket, open_sockets, post
 from bench.loops import run
 from bench.measuring import Effort, Load, Result, in_turns, observed, settled, under_load, watch
@@ -30,7 +30,6 @@ _LOOKING: Final = 12
 _FEWEST_LOOKS: Final = 2
 _CONNECTING: Final = 20
 _MESSAGE: Final = {"message": "Hello, agent"}
-_UNLIMITED: Final = {"AGENTWS_INVOCATIONS__REPLAY_BYTES": str(64 * 1024**2)}
 
 _ALL: Final = ("agentws", "aiohttp, json", "aiohttp, msgspec", "Starlette", "peer")
 _FEW: Final = ("agentws", "aiohttp, json", "Starlette", "peer")
@@ -167,7 +166,7 @@ def replay(servers: Servers, effort: Effort) -> list[Result]:
     count = effort.of(100_000)
     first = Exchange(_invoke({"chunks": count}, invocation_id="long"), answers=count + 1)
     attach = json.dumps({"action": "attach_invocation", "invocation_id": "long"}).encode()
-    with servers.daemon("stream", **_UNLIMITED) as server:
+    with servers.daemon("stream", **UNLIMITED) as server:
         run(_once(server, first))
         load = Load(Exchange(attach, answers=count + 1, closing=1), 1)
         return in_turns("replay", {"agentws": under_load(server, load, effort)}, effort.rounds)
@@ -238,7 +237,9 @@ async def _hold(server: Server, count: int, seconds: float) -> dict[str, float]:
                 return held
             with observed(server, lambda: sum(socket.messages for socket in sockets)) as sample:
                 await asyncio.sleep(seconds)
-    return held | {key: sample[key] for key in ("core_share", "longest_pause_ms")}
+    return held | {
+        key: sample[key] for key in ("core_share", "longest_pause_ms", "full_collections")
+    }
 
 
 def responsive(servers: Servers, effort: Effort) -> list[Result]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bench import client, javascript
-from bench.contenders import Server, Servers
+from bench.contenders import UNLIMITED, Server, Servers
 from bench.following import Times
 from bench.load import Exchange, open_sockets
 from bench.loops import run
@@ -13,10 +13,6 @@ from bench.measuring import Effort, Result
 from bench.waiting import Waits, retain, waits
 
 _PING: Final = b'{"action":"ping"}'
-_UNLIMITED: Final = {
-    "AGENTWS_INVOCATIONS__REPLAY_BYTES": str(64 * 1024**2),
-    "AGENTWS_WEBSOCKET__MAX_INVOCATIONS_PER_CONNECTION": "1000000",
-}
 
 
 def waiting(servers: Servers, effort: Effort) -> list[Result]:
@@ -62,7 +58,7 @@ def handlers(servers: Servers, effort: Effort) -> list[Result]:
 
 def _memory(servers: Servers, handler: str, effort: Effort) -> float:
     count = effort.of(5000)
-    with servers.daemon(handler, **_UNLIMITED) as ours:
+    with servers.daemon(handler, **UNLIMITED) as ours:
         return run(_growth(ours, count)) / count / 1024
 
 
@@ -78,7 +74,7 @@ async def _growth(server: Server, count: int) -> int:
 def followers(servers: Servers, effort: Effort) -> list[Result]:
     """Measure how fast the first follower of a stream is, alone and beside a second one."""
     length = effort.of(100_000)
-    with servers.daemon("stream", **_UNLIMITED) as ours:
+    with servers.daemon("stream", **UNLIMITED) as ours:
         rounds = [run(Times.take(ours, f"{number}", length)) for number in range(effort.rounds)]
     return [
         Result("followers", "alone", _rate(length, [it.live for it in rounds])),

@@ -6,11 +6,13 @@ Both run in an environment of their own, which has nothing of ours.
 import argparse
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
 from azure.ai.agentserver.invocations import InvocationAgentServerHost
+from opentelemetry import trace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -43,12 +45,24 @@ async def _events(payload: Any) -> AsyncIterator[str]:
 
 async def _converse(ws: WebSocket) -> None:
     async for text in ws.iter_text():
+        await _answer(ws, json.loads(text))
+
+
+async def _converse_traced(ws: WebSocket) -> None:
+    """Make a span for each message, as ours does: the peer makes one for the socket only."""
+    tracer = trace.get_tracer(__name__)
+    async for text in ws.iter_text():
         message = json.loads(text)
-        if "chunks" not in message["payload"]:
-            await ws.send_text(json.dumps(message))
-            continue
-        async for chunk in _chunks(message["payload"]):
-            await ws.send_text(chunk)
+        with tracer.start_as_current_span("invoke_agent"):
+            await _answer(ws, message)
+
+
+async def _answer(ws: WebSocket, message: Any) -> None:
+    if "chunks" not in message["payload"]:
+        await ws.send_text(json.dumps(message))
+        return
+    async for chunk in _chunks(message["payload"]):
+        await ws.send_text(chunk)
 
 
 async def _accept_and_converse(ws: WebSocket) -> None:
@@ -81,7 +95,7 @@ def _serve_starlette(host: str, port: int) -> None:
 def _serve_peer(host: str, port: int) -> None:
     app = InvocationAgentServerHost(access_log=None, log_level="WARNING")
     app.invoke_handler(_post)
-    app.ws_handler(_converse)
+    app.ws_handler(_converse_traced if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ else _converse)
     app.run(host, port)
 
 

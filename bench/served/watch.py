@@ -15,7 +15,8 @@ FILE: Final = "BENCH_PAUSES"
 """The variable that names the file in which the pauses are told, where they are to be."""
 
 PAUSES: Final = struct.Struct("=dI")
-"""The longest pause in seconds, and how many full collections there were."""
+"""The longest pause in seconds of CPU time, which neighbours do not lengthen, and how many full
+collections there were."""
 
 _OLDEST: Final = 2
 _WARMING: Final = 16 * 1024**2
@@ -42,9 +43,9 @@ class _Watch:
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
-            self._began = time.perf_counter()
+            self._began = time.thread_time()
             return
-        took = time.perf_counter() - self._began
+        took = time.thread_time() - self._began
         longest, full = PAUSES.unpack_from(self._shared)
         PAUSES.pack_into(
             self._shared, 0, max(longest, took), full + (info["generation"] == _OLDEST)
