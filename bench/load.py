@@ -81,6 +81,10 @@ class Requester(asyncio.Protocol):
         self._ask()
         return self._milestone
 
+    def finish(self) -> None:
+        """Ask no more; what `start` returned ends with the last answer."""
+        self._rounds_left = 0
+
     def abort(self) -> None:
         """Drop the socket."""
         self._milestone.cancel()

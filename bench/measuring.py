@@ -90,6 +90,9 @@ async def _under_load(server: Server, load: Load, seconds: float) -> dict[str, f
         await _warm_up(sockets, endless, seconds / 2)
         with observed(server, lambda: sum(socket.messages for socket in sockets)) as sample:
             await watch(endless, seconds)
+        for socket in sockets:
+            socket.finish()  # as what is dropped within a stream may go on with it
+        await asyncio.wait(endless, timeout=_SETTLING)
     await settled(server)
     counted = 1 - load.exchange.closing / load.exchange.answers
     sample["per_second"] *= counted

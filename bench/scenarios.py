@@ -130,7 +130,7 @@ RATES: Final = (
         echoed=_chunk(),
     ),
     Rate(
-        *("stream-slow", "chunks, 1,000 x 20 a second", Load(_streaming(10_000, pause=0.05), 1000)),
+        *("stream-slow", "chunks, 1,000 x 20 a second", Load(_streaming(40, pause=0.05), 1000)),
         ("agentws", "agentws, Redis", *_FEW[1:]),
         "stream",
     ),
