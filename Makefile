@@ -44,7 +44,7 @@ docs: .venv/.docs ## Write the page of the settings, and build the site of docs/
 	$(BIN)/python -m docs.settings_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: .venv/.dev .venv/.node ## Measure speed, memory and start-up against their targets
+bench: .venv/.dev .venv/.node .venv/.bench ## Compare speed, memory and start-up; ARGS="--only invoke-50" a part
 	$(BIN)/python -m bench $(ARGS)
 
 soak: .venv/.dev .venv/.node ## Keep up a load for SECONDS, and fail if anything grew or, with Redis or sockets in trouble, was lost
@@ -99,6 +99,12 @@ clean: ## Remove the virtual environment and all that was made from the sources
 
 .venv/.dev: .venv/.runtime
 	$(PIP_INSTALL) --group dev
+	touch $@
+
+# What the daemon is compared with, whose dependencies are not ours.
+.venv/.bench: bench/requirements.txt | .venv/.pip
+	$(PYTHON) -m venv --clear .venv/bench
+	.venv/bench/bin/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
 	touch $@
 
 .venv/.docs: .venv/.runtime

@@ -1,57 +1,64 @@
-"""The command: measure, report, and fail when a target is missed."""
+"""The command: measure, show, and write down what all came to."""
 
 import os
 import resource
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from bench import report
+from bench.contenders import ServerError, Servers
 from bench.load import LoadError
-from bench.measurements import MEASUREMENTS
-from bench.servers import ServerError, Servers
+from bench.measuring import Effort, Result
+from bench.scenarios import SCENARIOS
+from bench.targets import verdicts
 
 
 @click.command()
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(list(MEASUREMENTS)),
-    help="Measure this, and what other --only name; without one, everything.",
+    metavar="NAME",
+    help=f"Measure scenarios whose names begin so, and write nothing down: {', '.join(SCENARIOS)}.",
 )
 @click.option(
     "--seconds",
-    default=2.0,
+    default=Effort.seconds,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="How long a server is measured at a time; each has several turns.",
+    help="How long a server is measured at a time.",
 )
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the results here.")
-def main(only: Sequence[str], seconds: float, file: Path | None) -> None:
-    """Measure the daemon against its targets; exit with 1 when one is missed.
+@click.option(
+    "--rounds", default=Effort.rounds, show_default=True, type=click.IntRange(1), help="How often."
+)
+def main(only: Sequence[str], seconds: float, rounds: int) -> None:
+    """Compare the daemon with others, and hold it to its targets; exit with 1 when one is missed.
 
     Servers run on one core and the load generator on another, so that neither takes time from
-    the other. Rates are told as ratios to a bare aiohttp server, which is measured in turns with
-    the daemon because machines are noisy.
+    the other; contenders are measured in turns, and by their CPU time, because machines are noisy.
     """
+    chosen = [name for name in SCENARIOS if not only or name.startswith(tuple(only))]
+    if not chosen:
+        raise click.BadParameter(f"it is none of {', '.join(SCENARIOS)}", param_hint="--only")
     _raise_file_limit()
     servers = Servers(_keep_to_one_core())
+    results: list[Result] = []
     try:
-        results = [MEASUREMENTS[name](servers, seconds) for name in only or MEASUREMENTS]
+        for name in chosen:
+            click.echo(name, err=True)
+            results += SCENARIOS[name](servers, Effort(seconds, rounds))
     except (LoadError, OSError, ServerError) as error:
         raise click.ClickException(str(error)) from error
-    report.show(results)
-    if file is not None:
-        report.write(results, file)
-    sys.exit(not all(result.passed for result in results))
+    found = verdicts(results)
+    report.show(results, found)
+    if not only:
+        report.write(results, found)
+    sys.exit(not all(it.met for it in found))
 
 
 def _keep_to_one_core() -> int | None:
-    """Leave the first core to the servers and return it; None where that cannot be done."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
+    """Leave the first core to the servers and return it; None where there is but one."""
     first, *others = sorted(os.sched_getaffinity(0))
     if not others:
         return None

@@ -1,45 +1,40 @@
 """What the client in Python can take, with the daemon on another core."""
 
 import asyncio
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from agentws.client import Client, Run, connect
-from bench.following import LENGTH
+from bench.contenders import Server
 from bench.loops import run
-from bench.rates import ROUNDS
-from bench.servers import Server
 
-IN_FLIGHT: Final = 50
-RESUMED: Final = 64
-_INVOKES: Final = 20_000
+_IN_FLIGHT: Final = 50
 _AWAY: Final = 1.0
 """Seconds without a socket, in which the runs that are resumed have come to their ends."""
 
 
-def chunks_per_second(server: Server) -> float:
-    """Return how many chunks of one stream a reader gets in a second."""
-    return _median(lambda: _chunks(server))
+def chunks(server: Server, count: int) -> float:
+    """Return how many chunks of one stream, of so many, a reader gets in a second."""
+    return run(_chunks(server, count))
 
 
-def invokes_per_second(server: Server) -> float:
+def invokes(server: Server, count: int) -> float:
     """Return how many results a second are awaited, many at a time on one socket."""
-    return _median(lambda: _invokes(server))
+    return run(_invokes(server, count))
 
 
-def seconds_to_resume(server: Server) -> float:
-    """Return the seconds from the opening of a socket to what all runs had missed."""
-    return _median(lambda: _resume(server))
+def resume(server: Server, count: int) -> float:
+    """Return the seconds from the opening of a socket to what so many runs had missed."""
+    return run(_resume(server, count))
 
 
-def seconds_to_import() -> float:
+def seconds_to_import(times: int) -> float:
     """Return by how much longer an interpreter takes that imports the client."""
-    pairs = [(_start("import agentws.client"), _start("pass")) for _ in range(4 * ROUNDS)]
+    pairs = [(_start("import agentws.client"), _start("pass")) for _ in range(times)]
     return min(imported for imported, _ in pairs) - min(idle for _, idle in pairs)
 
 
@@ -49,44 +44,38 @@ def _start(code: str) -> float:
     return time.perf_counter() - began
 
 
-def _median(take: Callable[[], Awaitable[float]]) -> float:
-    async def taken() -> float:
-        return await take()
-
-    return statistics.median(run(taken()) for _ in range(ROUNDS))
-
-
-async def _chunks(server: Server) -> float:
+async def _chunks(server: Server, length: int) -> float:
     async with connect(f"http://127.0.0.1:{server.port}") as client:
-        await client.invoke(1)
+        await client.invoke({"chunks": 1})
         began = time.perf_counter()
         count = 0
-        async for _ in client.invoke(LENGTH):
+        async for _ in client.invoke({"chunks": length}):
             count += 1
         return count / (time.perf_counter() - began)
 
 
-async def _invokes(server: Server) -> float:
+async def _invokes(server: Server, count: int) -> float:
+    in_turn = max(count // _IN_FLIGHT, 1)
     async with connect(f"http://127.0.0.1:{server.port}") as client:
         await client.invoke(1)
         began = time.perf_counter()
-        await asyncio.gather(*(_invoke_in_turn(client) for _ in range(IN_FLIGHT)))
-        return _INVOKES / (time.perf_counter() - began)
+        await asyncio.gather(*(_invoke_in_turn(client, in_turn) for _ in range(_IN_FLIGHT)))
+        return in_turn * _IN_FLIGHT / (time.perf_counter() - began)
 
 
-async def _invoke_in_turn(client: Client) -> None:
-    for _ in range(_INVOKES // IN_FLIGHT):
+async def _invoke_in_turn(client: Client, times: int) -> None:
+    for _ in range(times):
         await client.invoke({"message": "Hello, agent"})
 
 
-async def _resume(server: Server) -> float:
+async def _resume(server: Server, count: int) -> float:
     async with (
         _front(server.port) as front,
         connect(f"http://127.0.0.1:{front.port}", max_retry_delay=0.05) as client,
     ):
         turned_at: list[float] = []
         client.on_state(lambda _: turned_at.append(time.perf_counter()))
-        runs = [client.invoke(_AWAY / 2) for _ in range(RESUMED)]
+        runs = [client.invoke(_AWAY / 2) for _ in range(count)]
         readings = [aiter(run) for run in runs]
         for reading in readings:
             await anext(reading)

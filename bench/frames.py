@@ -5,6 +5,8 @@ from typing import Final
 
 _FINAL_TEXT: Final = 0x81
 _MASKED: Final = 0x80
+_PING: Final = 0x09
+_FINAL_PONG: Final = 0x8A
 _MASK: Final = b"\x5a\xa5\x3c\xc3"
 _OPCODE: Final = 0x0F
 _FIRST_CONTROL_OPCODE: Final = 0x08
@@ -24,6 +26,11 @@ def text_frame(message: bytes) -> bytes:
     return header + _MASK + masked
 
 
+def pong_frame() -> bytes:
+    """Return an empty pong as a client's frame (§5.5.3)."""
+    return struct.pack("!BB", _FINAL_PONG, _MASKED) + _MASK
+
+
 class MessageCounter:
     """Counts a server's messages in the bytes it sends, however the network cuts them up.
 
@@ -31,6 +38,8 @@ class MessageCounter:
     """
 
     def __init__(self) -> None:
+        self.pings = 0
+        """How many pings came, until it is set back."""
         self._partial = b""
 
     def feed(self, data: bytes) -> int:
@@ -41,6 +50,8 @@ class MessageCounter:
         while (end := _frame_end(data, start)) <= len(data):
             if data[start] & _OPCODE < _FIRST_CONTROL_OPCODE:
                 count += 1
+            elif data[start] & _OPCODE == _PING:
+                self.pings += 1
             start = end
         self._partial = data[start:]
         return count

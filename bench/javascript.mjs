@@ -10,7 +10,7 @@ const client = connect(`http://127.0.0.1:${port}`)
 
 async function readStream(length) {
   let read = 0
-  for await (const _ of client.invoke(length)) read++
+  for await (const _ of client.invoke({ chunks: length })) read++
   if (read !== length) throw new Error(`${read} chunks of ${length} came`)
 }
 

@@ -1,30 +1,26 @@
 """What the client in JavaScript can take in Node, with the daemon on another core."""
 
 import shutil
-import statistics
 import subprocess
 from pathlib import Path
 from typing import Final
 
-from bench.following import LENGTH
+from bench.contenders import Server
 from bench.load import LoadError
-from bench.rates import ROUNDS
-from bench.servers import Server
 
-IN_FLIGHT: Final = 50
-_INVOKES: Final = 20_000
+_IN_FLIGHT: Final = 50
 _PATIENCE: Final = 60.0
 _ROOT: Final = Path(__file__).parents[1]
 
 
-def chunks_per_second(server: Server) -> float:
+def chunks(server: Server, count: int) -> float:
     """Return how many chunks of one stream a reader gets in a second. Raises `LoadError`."""
-    return statistics.median(_rate(server, "chunks", LENGTH) for _ in range(ROUNDS))
+    return _rate(server, "chunks", count)
 
 
-def invokes_per_second(server: Server) -> float:
+def invokes(server: Server, count: int) -> float:
     """Return how many results a second are awaited on one socket. Raises `LoadError`."""
-    return statistics.median(_rate(server, "invokes", _INVOKES, IN_FLIGHT) for _ in range(ROUNDS))
+    return _rate(server, "invokes", -(-count // _IN_FLIGHT) * _IN_FLIGHT, _IN_FLIGHT)
 
 
 def _rate(server: Server, what: str, *numbers: int) -> float:

@@ -24,8 +24,8 @@ from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
 from agentws.daemon.server import Server
 from agentws.stores.memory import MemoryStore
-from bench.agents import mixed
 from bench.loops import run
+from bench.served.agents import mixed
 
 _ROOT: Final = Path(__file__).parents[1]
 _WARM_UP: Final = 15.0

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.load import Exchange, LoadSocket, open_sockets
+from bench.contenders import Server
+from bench.load import Exchange, Requester, open_sockets
 from bench.loops import run
-from bench.rates import ROUNDS, SOCKETS
-from bench.servers import Server
 
 RETAINED: Final = 100_000
 """How many ended invocations the server holds when it is asked for some of them."""
 
-_ECHO: Final = Exchange(b'{"message":"Hello"}')
-_WARM_UP: Final = 200
-_TIMES: Final = 1000
+_ECHO: Final = Exchange(b'{"payload":{"message":"Hello"}}')
+_WARM_UP: Final = 50
+_ROUNDS: Final = 3
+_SOCKETS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -41,48 +41,48 @@ class Waits:
 
 
 def waits(
-    ours: Server, exchange: Exchange, *, after: Exchange, bare: Server
+    ours: Server, exchange: Exchange, *, after: Exchange, bare: Server, times: int
 ) -> tuple[Waits, Waits]:
-    """Measure an exchange that is repeated on one socket, on which another one came before.
+    """Measure an exchange so many times on one socket, on which another one came before.
 
     In turns with it, echoes of a bare server are measured, which tell what the machine takes. Both
     are returned.
     """
-    return run(_take(ours, exchange, after, bare))
+    return run(_take(ours, exchange, after, bare, times))
 
 
 async def _take(
-    ours: Server, exchange: Exchange, after: Exchange, bare: Server
+    ours: Server, exchange: Exchange, after: Exchange, bare: Server, times: int
 ) -> tuple[Waits, Waits]:
     async with (
-        open_sockets(ours.port, after, 1) as (socket,),
-        open_sockets(bare.port, _ECHO, 1) as (other,),
+        open_sockets(ours, after, 1) as (socket,),
+        open_sockets(bare, _ECHO, 1) as (other,),
     ):
         await socket.start(rounds=1)
         socket.turn_to(exchange)
         await asyncio.gather(socket.start(rounds=_WARM_UP), other.start(rounds=_WARM_UP))
-        rounds = [(await _round(socket), await _round(other)) for _ in range(ROUNDS)]
+        rounds = [(await _round(socket, times), await _round(other, times)) for _ in range(_ROUNDS)]
     taken, echoes = zip(*rounds, strict=True)
     return Waits.median(taken), Waits.median(echoes)
 
 
-async def _round(socket: LoadSocket) -> Waits:
-    times = []
-    for _ in range(_TIMES):
+async def _round(socket: Requester, times: int) -> Waits:
+    taken = []
+    for _ in range(times):
         began = time.perf_counter()
         await socket.start(rounds=1)
-        times.append((time.perf_counter() - began) * 1000)
-    return Waits.of(times)
+        taken.append((time.perf_counter() - began) * 1000)
+    return Waits.of(taken)
 
 
-def retain(server: Server) -> None:
-    """Have the server hold `RETAINED` invocations, in as many sessions as there are sockets."""
-    run(_retain(server))
+def retain(server: Server, count: int = RETAINED) -> None:
+    """Have the server hold so many invocations, in as many sessions as there are sockets."""
+    run(_retain(server, count))
 
 
-async def _retain(server: Server) -> None:
-    async with open_sockets(server.port, Exchange(b""), SOCKETS) as sockets:
+async def _retain(server: Server, count: int) -> None:
+    async with open_sockets(server, Exchange(b""), _SOCKETS) as sockets:
         for number, socket in enumerate(sockets):
             session = b'"session_id":"%d"' % number
             socket.turn_to(Exchange(b'{"action":"invoke",%b}' % session))
-        await asyncio.gather(*(socket.start(RETAINED // SOCKETS) for socket in sockets))
+        await asyncio.gather(*(socket.start(-(-count // _SOCKETS)) for socket in sockets))

@@ -1,7 +1,8 @@
 """What mkdocs calls while it builds the site: pages for what docs/ links to outside of itself.
 
 On the forge, such a link leads to the file. The site gets a page for each: Markdown as it is,
-anything else as a listing. Folders get none, and links to them are left as text.
+pictures as they are, anything else as a listing. Folders get none, and links to them are left as
+text.
 """
 
 import posixpath
@@ -17,6 +18,8 @@ from docs.links import ROOT, Link, links, relinked
 _PAGES: Final = "docs/"
 _OTHERS: Final = "repository/"
 """Where, in the site, the pages of what is not in docs/ are."""
+
+_AS_THEY_ARE: Final = (".md", ".svg")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -61,12 +64,12 @@ def _place(document: str) -> str:
     """Return the place of a file among the sources of the site."""
     if document.startswith(_PAGES):
         return document.removeprefix(_PAGES)
-    return _OTHERS + (document if document.endswith(".md") else f"{document}.md")
+    return _OTHERS + (document if document.endswith(_AS_THEY_ARE) else f"{document}.md")
 
 
 def _text(document: str) -> str:
     text = (ROOT / document).read_text()
-    if document.endswith(".md"):
+    if document.endswith(_AS_THEY_ARE):
         return text
     language = posixpath.splitext(document)[1].lstrip(".") or "text"
     return f"# {document}\n\n```{language}\n{text.rstrip()}\n```\n"

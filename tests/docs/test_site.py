@@ -23,3 +23,5 @@ def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
     # What is linked to outside of docs/ has its page, too.
     assert (tmp_path / "repository" / "SECURITY" / "index.html").exists()
+    # A picture is there as a picture.
+    assert (tmp_path / "repository" / "bench" / "chart.svg").exists()

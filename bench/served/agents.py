@@ -2,24 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
 from agentws import InvocationContext
+from bench.served import watch
 
 
 class Message(Struct):
     """The payload of `echo_typed`."""
 
     message: str
-
-
-CHUNKS: Final = 100
-"""How many chunks one invocation of `stream` yields."""
-
-TOKEN: Final = "word"
-"""What each of them carries."""
 
 
 async def echo(payload: Any, _context: object) -> Any:
@@ -32,16 +26,12 @@ async def echo_typed(payload: Message, _context: object) -> Message:
     return payload
 
 
-async def stream(_payload: Any, _context: object) -> AsyncGenerator[dict[str, str], None]:
-    """Yield small chunks as fast as they are taken."""
-    for _ in range(CHUNKS):
-        yield {"token": TOKEN}
-
-
-async def stream_at_length(payload: int, _context: object) -> AsyncGenerator[dict[str, str], None]:
-    """Yield as many small chunks as asked for."""
-    for _ in range(payload):
-        yield {"token": TOKEN}
+async def stream(payload: Any, _context: object) -> AsyncGenerator[dict[str, str], None]:
+    """Yield as many small chunks as asked for, as fast as they are taken or with pauses between."""
+    for _ in range(payload["chunks"]):
+        if "pause" in payload:
+            await asyncio.sleep(payload["pause"])
+        yield {"token": "word"}
 
 
 async def talk(_payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
@@ -77,3 +67,6 @@ async def mixed(payload: Any, _context: object) -> AsyncGenerator[Any, None]:
         yield {"number": number, "text": "x" * payload.get("size", 4)}
         if number % 10 == 0:
             await asyncio.sleep(0.001)
+
+
+watch.begin()  # in the process that serves one of these, and in no other

@@ -1,0 +1,1 @@
+"""What is served while measuring, each in a process of its own."""

@@ -1,0 +1,122 @@
+"""An invoke, a POST and a chunk cost no more than they did, in instructions of Python's machine.
+
+They are the same each time and on any machine. Who has made an operation cheaper, or has a good
+reason to make it dearer, writes the new number down; `pytest -rP` shows it.
+"""
+
+import http.client
+import importlib.metadata
+import json
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from agentws.agent.handlers import Agent
+from tests.bench.counting import Counted, counted
+from tests.support.processes import ROOT
+
+OPERATIONS = 50
+ROOM = 1.1
+
+COSTS = {
+    (3, 11): {"invoke": 1936, "post": 5160, "chunk": 278},
+    (3, 12): {"invoke": 1780, "post": 4745, "chunk": 270},
+    (3, 13): {"invoke": 1756, "post": 4715, "chunk": 262},
+}
+"""By version of Python, whose machines differ."""
+
+
+async def echo(payload: Any, _context: object) -> Any:
+    return payload
+
+
+async def stream(payload: Any, _context: object) -> AsyncGenerator[Any, None]:
+    for _ in range(payload):
+        yield {"token": "word"}
+
+
+def served(handler: Any) -> Iterator[Counted]:
+    agent = Agent()
+    agent.invoke_handler(handler)
+    with counted(agent) as server:
+        yield server
+
+
+@pytest.fixture
+def echoing() -> Iterator[Counted]:
+    yield from served(echo)
+
+
+@pytest.fixture
+def streaming() -> Iterator[Counted]:
+    yield from served(stream)
+
+
+def locked_versions() -> bool:
+    """Tell whether the packages that an operation goes through are those that were counted."""
+    locked = (ROOT / "constraints.txt").read_text().splitlines()
+    names = ("aiohttp", "msgspec", "multidict", "yarl", "uvloop", "opentelemetry-api")
+    return all(f"{name}=={importlib.metadata.version(name)}" in locked for name in names)
+
+
+def check(name: str, cost: float) -> None:
+    print(f"{name}: {cost:.0f} instructions")  # noqa: T201 - it is what is to be written down
+    version = sys.version_info[:2]
+    if version not in COSTS or not locked_versions():
+        pytest.skip(f"nothing was counted with Python {version} or these packages")
+    assert cost <= ROOM * COSTS[version][name]
+
+
+def repeated(operation: Callable[[], None]) -> Callable[[], None]:
+    """Return what does it many times, after it was done a few times."""
+    for _ in range(5):
+        operation()
+
+    def repeat() -> None:
+        for _ in range(OPERATIONS):
+            operation()
+
+    return repeat
+
+
+def test_an_invoke_costs_no_more_than_it_did(echoing: Counted) -> None:
+    with connect(f"ws://127.0.0.1:{echoing.port}/invocations_ws/ws", compression=None) as ws:
+
+        def invoke() -> None:
+            ws.send('{"action":"invoke","payload":{"message":"Hello, agent"}}')
+            assert json.loads(ws.recv(20))["type"] == "result"
+
+        check("invoke", echoing.instructions(repeated(invoke)) / OPERATIONS)
+
+
+def test_a_chunk_costs_no_more_than_it_did(streaming: Counted) -> None:
+    with connect(f"ws://127.0.0.1:{streaming.port}/invocations_ws/ws", compression=None) as ws:
+
+        def read_stream(length: int) -> None:
+            ws.send(f'{{"action":"invoke","payload":{length}}}')
+            types = [json.loads(ws.recv(20))["type"] for _ in range(length + 1)]
+            assert types == ["stream_chunk"] * length + ["stream_end"]
+
+        def short() -> None:
+            read_stream(1)
+
+        def long() -> None:
+            read_stream(101)
+
+        more = streaming.instructions(repeated(long)) - streaming.instructions(repeated(short))
+        check("chunk", more / OPERATIONS / 100)
+
+
+def test_a_post_costs_no_more_than_it_did(echoing: Counted) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", echoing.port, timeout=20)
+
+    def post() -> None:
+        connection.request("POST", "/invocations", '{"message": "Hello, agent"}')
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b'{"message":"Hello, agent"}')
+
+    check("post", echoing.instructions(repeated(post)) / OPERATIONS)
+    connection.close()
