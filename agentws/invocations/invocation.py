@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, Final, cast
 
 from msgspec import Struct
@@ -18,15 +19,13 @@ from agentws.invocations.agent_errors import error_for_client
 from agentws.invocations.caller import Caller
 from agentws.invocations.dialogue import Dialogue
 from agentws.invocations.end_line import log_end
+from agentws.invocations.pace import Pace
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import Cancelled, InvocationError, already_finished, deserted
 from agentws.protocol.inputs import Delivery
 from agentws.stores.log import Log, Outcome
 from agentws.stores.log_reader import LogReader
 from agentws.telemetry.operations import Operation
-
-YIELD_AFTER: Final = 0.00025
-"""Seconds for which a generator that awaits nothing may keep others from the event loop."""
 
 THE_END: Final = sys.maxsize
 """The place in a log of a follower that only waits for its end."""
@@ -223,8 +222,7 @@ class Invocation:
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest follower (§5)."""
-        log, clock = self.log, self._shared.loop.time
-        yielded_at = float("-inf")
+        log, pace = self.log, Pace()
         async with contextlib.aclosing(generator):
             async for value in generator:
                 if self._stop_reason is not None:  # it swallowed its cancellation
@@ -233,15 +231,15 @@ class Invocation:
                 must_wait = log.is_over_high_water
                 # A generator that awaits nothing never leaves the event loop to others: followers
                 # would not be sent its chunks, nor anybody's cancel read, until it ends.
-                if not must_wait and clock() <= yielded_at + YIELD_AFTER:
+                if not must_wait and monotonic() < pace.until:
                     continue
                 if log.last == 1:  # at which it always yields, as it never has
                     self._operation.first_chunk()
-                if must_wait:
-                    await log.wait_for_followers(self._shared.send_timeout)
-                else:
-                    await asyncio.sleep(0)
-                yielded_at = clock()
+                await pace.wait(
+                    log.wait_for_followers(self._shared.send_timeout)
+                    if must_wait
+                    else asyncio.sleep(0)
+                )
 
     # --- ending ---
 

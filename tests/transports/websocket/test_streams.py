@@ -139,3 +139,24 @@ async def test_a_further_listener_that_falls_behind_is_told_of_the_gap(serve: Se
         await slow.send(action="attach_invocation", invocation_id="i", starting_after=first - 1)
         assert (await slow.receive())["sequence_number"] == first
         assert (await slow.until(type="stream_end"))["invocation_id"] == "i"
+
+
+async def test_a_hundred_streams_that_await_nothing_keep_no_get_waiting(serve: Serve) -> None:
+    made = 0
+
+    async def invoke(_payload: Any, _context: InvocationContext) -> AsyncGenerator[int, None]:
+        nonlocal made
+        while True:
+            made += 1
+            yield made
+
+    server = await serve(agent_of(invoke))
+    async with server.connect() as client:
+        for index in range(100):
+            await client.send(action="invoke", invocation_id=f"i{index}", background=True)
+            await client.receive()
+        for _ in range(5):  # in which each finds its pace
+            await record_of(client, "i0")
+        before = made
+        await record_of(client, "i0")
+        assert made - before < 30_000  # of which each makes thousands that has all it can get
