@@ -76,7 +76,7 @@ async def changes(folder: Path) -> AsyncIterator[Collection[Path]]:
 
 async def _changes_until_removed(folder: Path) -> AsyncIterator[Collection[Path]]:
     def matters(_change: Change, path: str) -> bool:
-        return is_part(Path(path).relative_to(folder))
+        return is_part(Path(path).relative_to(folder)) and not _is_own_output(path)
 
     watching = awatch(
         folder,
@@ -89,6 +89,14 @@ async def _changes_until_removed(folder: Path) -> AsyncIterator[Collection[Path]
         yield sorted({Path(path) for _, path in found})
         if not _is_there(folder):
             return
+
+
+def _is_own_output(path: str) -> bool:
+    """Tell whether it is what our own lines are written to, each of which would be a change."""
+    with contextlib.suppress(OSError):
+        file = os.stat(path)
+        return any(os.path.samestat(file, os.fstat(stream)) for stream in (1, 2))
+    return False
 
 
 def _is_there(folder: Path) -> bool:

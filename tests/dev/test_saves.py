@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.support.development import ANSWERS, Develop, ended
+from tests.support.waiting import eventually
 
 SOON = 1.0
 """Seconds after which a save is served."""
@@ -62,6 +64,7 @@ async def invoke(payload, context):
 async def test_a_handler_that_blocks_holds_up_nothing(develop: Develop) -> None:
     dev = await develop("""
 import time
+from pathlib import Path
 
 async def invoke(payload, context):
     print("blocks", flush=True)
@@ -155,3 +158,17 @@ async def invoke(payload, context):
     dev.save("", ".env")
     await dev.answers(["the environment's", None])
     await dev.end_well()
+
+
+async def test_what_it_says_into_a_file_of_the_folder_is_no_save(
+    begin: Develop, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        await begin(answering("first"), stdout=file.fileno())
+    await eventually(lambda: "Console  http" in said.read_text())
+    (tmp_path / "agent.py").write_text(answering("second"))
+    await eventually(lambda: "agent.py has changed" in said.read_text())
+    (tmp_path / "agent.py").write_text(answering("third"))
+    await eventually(lambda: said.read_text().count("agent.py has changed") == 2)
+    assert said.read_text().count("restarted") == 2
