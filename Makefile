@@ -20,14 +20,15 @@ run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are han
 test: .venv/.dev .venv/.node ## Run all tests, those of the import rules among them
 	$(BIN)/pytest $(ARGS)
 
-# Without what runs programs that no index of packages brings, and without the long random runs.
+# Without what runs programs that no index of packages brings, without the long random runs, and
+# without the client in JavaScript, which needs none of the packages.
 test-newest: .venv/.pip .venv/.node ## Run the tests with the newest versions of everything, locked or not
 	$(PYTHON) -m venv --clear .venv/newest
 	.venv/newest/bin/pip install --quiet --upgrade pip
 	.venv/newest/bin/pip install --quiet --upgrade --editable '.[azure,redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
-	.venv/newest/bin/pytest $(ARGS) \
+	.venv/newest/bin/pytest $(ARGS) --ignore=tests/clients \
 		-m "not browser and not image and not gateway and not prometheus and not random and not soak"
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
