@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +36,15 @@ Frame = dict[str, Any]
 
 PATIENCE = 5.0
 """Seconds after which a frame that a test waits for is missing."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, also where we run in the background of a shell.
+
+    A shell has its background jobs ignore it, and whatever a process ignores, its children do.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

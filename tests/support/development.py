@@ -58,12 +58,18 @@ class Development(Address):
             return await self._ask(session, payload)
 
     async def answers(self, expected: object) -> list[Any]:
-        """Ask until it answers so; return the other answers. Whoever asks is never refused."""
-        others = []
+        """Ask until it answers so; return the other answers. Whoever asks is never refused.
+
+        What the old process has taken on, and not answered, is over with it.
+        """
+        others: list[Any] = []
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
-            while (answer := await self._ask(session, None)) != expected:
-                others.append(answer)
-        return others
+            while True:
+                with contextlib.suppress(aiohttp.ServerDisconnectedError):
+                    answer = await self._ask(session, None)
+                    if answer == expected:
+                        return others
+                    others.append(answer)
 
     async def state(self) -> Any:
         """Return what the console is told."""
