@@ -4,11 +4,12 @@ They are the same each time and on any machine. Who has made an operation cheape
 reason to make it dearer, writes the new number down; `pytest -rP` shows it.
 """
 
-import http.client
 import importlib.metadata
 import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -111,12 +112,11 @@ def test_a_chunk_costs_no_more_than_it_did(streaming: Counted) -> None:
 
 
 def test_a_post_costs_no_more_than_it_did(echoing: Counted) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", echoing.port, timeout=20)
+    with closing(HTTPConnection("127.0.0.1", echoing.port, timeout=20)) as connection:
 
-    def post() -> None:
-        connection.request("POST", "/invocations", '{"message": "Hello, agent"}')
-        response = connection.getresponse()
-        assert (response.status, response.read()) == (200, b'{"message":"Hello, agent"}')
+        def post() -> None:
+            connection.request("POST", "/invocations", '{"message": "Hello, agent"}')
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b'{"message":"Hello, agent"}')
 
-    check("post", echoing.instructions(repeated(post)) / OPERATIONS)
-    connection.close()
+        check("post", echoing.instructions(repeated(post)) / OPERATIONS)
