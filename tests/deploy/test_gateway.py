@@ -17,6 +17,7 @@ from agentws import Agent, InvocationContext, InvocationError
 from tests.conftest import PATIENCE, Client, Running, Serve
 from tests.deploy.nginx import running_nginx
 from tests.deploy.programs import need
+from tests.deploy.replicas import Replicas
 from tests.support.processes import Start
 from tests.support.redis_server import RedisServer
 
@@ -34,38 +35,14 @@ LONGER = 3.5
 BUFFERING = pytest.mark.parametrize("buffering", ["on", "off"])
 
 
-def counting() -> Agent:
-    agent = Agent()
-
-    @agent.invoke_handler
-    async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[int, None]:
-        for number in range(1, payload["count"] + 1):
-            yield number
-            await asyncio.sleep(payload["pause"])
-
-    return agent
-
-
-class Site:
-    """Two replicas with one agent, and what stands in front of them."""
-
-    def __init__(self, folder: Path, serve: Serve, redis: RedisServer) -> None:
-        self._folder = folder
-        self._serve = serve
-        self._store = {"url": redis.url}
-        self.replicas: list[Running] = []
-
-    async def open(self, agent: Agent | None = None, **sections: Any) -> None:
-        """Start the replicas."""
-        for _ in range(2):
-            replica = await self._serve(agent or counting(), store=self._store, **sections)
-            self.replicas.append(replica)
+class Site(Replicas):
+    """Two replicas, with nginx in front of them."""
 
     def gateway(self, **changes: str) -> Any:
         """Run nginx in front of them, with an idle time-out that is scaled down."""
         edits = {"240s": IDLE}
         edits |= {f"proxy_{name} off;": f"proxy_{name} {to};" for name, to in changes.items()}
-        return running_nginx(self._folder, *(it.port for it in self.replicas), changes=edits)
+        return running_nginx(self.folder, *self.ports, changes=edits)
 
 
 @pytest.fixture
@@ -120,7 +97,9 @@ async def test_a_stream_that_is_silent_for_long_survives_by_pings(site: Site) ->
 # --- cuts -------------------------------------------------------------------------------------
 
 
-async def test_a_socket_cut_for_its_age_resumes_by_attach_and_loses_nothing(site: Site) -> None:
+async def test_a_socket_cut_for_its_age_resumes_by_attach_and_loses_nothing(
+    site: Site,
+) -> None:
     await site.open(websocket={"max_connection_age": 0.5})
     async with site.gateway() as gateway:
         async with gateway.connect() as client:
@@ -157,7 +136,9 @@ async def until_closed(client: Client, taken: int = 0) -> tuple[int, bool]:
     return taken, True
 
 
-async def test_a_socket_cut_by_the_gateway_resumes_by_attach_on_either_replica(site: Site) -> None:
+async def test_a_socket_cut_by_the_gateway_resumes_by_attach_on_either_replica(
+    site: Site,
+) -> None:
     await site.open()
     async with site.gateway() as gateway:
         async with gateway.connect() as client:
@@ -192,7 +173,9 @@ async def test_events_arrive_as_they_come(site: Site, buffering: str) -> None:
             assert await anext(data_of(answer)) == 1
 
 
-async def test_an_event_stream_that_is_silent_for_long_survives_by_comments(site: Site) -> None:
+async def test_an_event_stream_that_is_silent_for_long_survives_by_comments(
+    site: Site,
+) -> None:
     await site.open(http={"sse_keepalive_interval": PINGS})
     async with (
         site.gateway() as gateway,
@@ -319,7 +302,9 @@ async def draining(replica: Running) -> AsyncIterator[None]:
         await drain
 
 
-async def test_a_replica_that_drains_is_a_503_after_which_the_other_is_asked(site: Site) -> None:
+async def test_a_replica_that_drains_is_a_503_after_which_the_other_is_asked(
+    site: Site,
+) -> None:
     await site.open(server={"shutdown_grace": 3600.0})
     async with (
         site.gateway() as gateway,

@@ -12,10 +12,11 @@ import pytest
 from yarl import URL
 
 from agentws import Agent, InvocationContext
-from tests.conftest import PATIENCE, Running, Serve
+from tests.conftest import PATIENCE, Serve
 from tests.deploy.gateways import TRAEFIK, Gateway, running_caddy, running_traefik
 from tests.deploy.programs import need
-from tests.deploy.test_gateway import counting, data_of, draining, refusing, take
+from tests.deploy.replicas import Replicas, counting
+from tests.deploy.test_gateway import data_of, draining, refusing, take
 from tests.support.processes import Start
 from tests.support.redis_server import RedisServer
 
@@ -39,25 +40,16 @@ def run(request: pytest.FixtureRequest) -> Run:
     return running_caddy if request.param == "caddy" else running_traefik
 
 
-class Site:
-    """Two replicas with one agent, and what stands in front of them."""
+class Site(Replicas):
+    """Two replicas, with the gateway that `run` runs in front of them."""
 
     def __init__(self, folder: Path, serve: Serve, redis: RedisServer, run: Run) -> None:
-        self._folder = folder
-        self._serve = serve
+        super().__init__(folder, serve, redis)
         self._run = run
-        self._store = {"url": redis.url}
-        self.replicas: list[Running] = []
-
-    async def open(self, agent: Agent | None = None, **sections: Any) -> None:
-        """Start the replicas."""
-        for _ in range(2):
-            replica = await self._serve(agent or counting(), store=self._store, **sections)
-            self.replicas.append(replica)
 
     def gateway(self) -> AbstractAsyncContextManager[Gateway]:
         """Run the gateway in front of them."""
-        return self._run(self._folder, IDLE, *(it.port for it in self.replicas))
+        return self._run(self.folder, IDLE, *self.ports)
 
 
 @pytest.fixture
