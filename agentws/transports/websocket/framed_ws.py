@@ -109,14 +109,11 @@ class FramedSocket:
 
     async def run(self) -> None:
         """Serve the socket until it ends, then see its last actions through."""
-        age = AgeClock(self, self._max_age)
+        age, aside = AgeClock(self, self._max_age), self._set_aside
         try:
-            # Not in a coroutine of its own, which would take memory while the socket is idle.
-            while True:
-                last = self._set_aside.pop(0) if self._set_aside else await self._ws.receive()
-                if last.type in LAST_TYPES:
-                    break
-                if self._take(last):
+            # No coroutine more, and no name for a message: an idle socket would hold both.
+            while (last := self._take(aside.pop(0) if aside else await self._ws.receive())) is None:
+                if self._is_ahead:
                     await self._wait_for_others()
             self._connection.note_last(last)
             if last.type is WSMsgType.CLOSE:
@@ -168,14 +165,23 @@ class FramedSocket:
 
     # --- reading ---
 
-    def _take(self, message: WSMessage) -> bool:
-        """Act on a message; tell whether more has come than others, or the client, bear."""
+    def _take(self, message: WSMessage) -> WSMessage | None:
+        """Act on a message, or return it if it is the last."""
         match message.type:
             case WSMsgType.TEXT | WSMsgType.BINARY:
                 self._act_on(message.data)
             case WSMsgType.PING:
                 self._writer.pong(message.data)
+            case WSMsgType.PONG:
+                pass
+            case _:
+                return message
         self._burst += 1
+        return None
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether more has come than others, or the client, bear."""
         return (
             self._burst >= READ_BURST or self._writer.is_over_high_water or self._has_many_actions
         )
