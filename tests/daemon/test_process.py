@@ -64,6 +64,30 @@ async def test_probes_answer_while_it_runs(launch: Start, session: Session) -> N
     assert (line["error_code"], line["invocation_id"]) == ("not_found", "i")
 
 
+async def test_nothing_is_collected_while_it_starts(launch: Start) -> None:
+    daemon = await launch(
+        """\
+        import gc
+
+        def collections():
+            return sum(generation["collections"] for generation in gc.get_stats())
+
+        at_import = collections()
+
+        @agent.startup_handler
+        async def started():  # by now, all is imported
+            global during_start
+            during_start = collections() - at_import
+
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            return during_start
+        """
+    )
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke"))["payload"] == 0
+
+
 STUBBORN = {
     "a handler that swallows its cancellation": """\
         @agent.invoke_handler
