@@ -88,6 +88,22 @@ async def test_nothing_is_collected_while_it_starts(launch: Start) -> None:
         assert (await client.ask(action="invoke"))["payload"] == 0
 
 
+async def test_what_is_not_configured_is_not_imported(launch: Start) -> None:
+    daemon = await launch(
+        """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            return [name for name in payload if name in sys.modules]
+        """,
+        telemetry__otlp_endpoint="http://127.0.0.1:9",  # spoken to over HTTP
+    )
+    features = ["requests", "grpc", "prometheus_client", "azure", "redis", "jwt", "aiohttp_cors"]
+    features += ["agentws.console.routes", "agentws.cli.main", "rich", "watchfiles", "webbrowser"]
+    async with daemon.connect() as client:
+        answer = await client.ask(action="invoke", payload=features)
+        assert answer["payload"] == ["requests", "agentws.cli.main"]
+
+
 STUBBORN = {
     "a handler that swallows its cancellation": """\
         @agent.invoke_handler
