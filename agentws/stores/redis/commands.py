@@ -213,7 +213,8 @@ class Commands:
 
     def _settle_all(self, batch: Sequence[_Command], replies: Sequence[Any]) -> None:
         """Hand out replies; those that say "not me, not now" are no replies, but an outage."""
-        outage = next(filter(will_pass, replies), None)
+        errors = [reply for reply in replies if isinstance(reply, ResponseError)]
+        outage = next(filter(will_pass, errors), None)
         for command, reply in zip(batch, replies, strict=True):
             is_none = outage is not None and will_pass(reply)
             _settle(command.reply, Unavailable() if is_none else reply)

@@ -72,12 +72,20 @@ class RedisConnection:
             elif token is not None and token is not self._token:
                 await self._authenticate(token)
             await self._connection.send_packed_command(message)
-            replies = [await _reply(self._connection) for _ in range(count)]
+            return await self._read(self._connection, count)
         except BaseException:
             await self.drop()
             raise
-        if any(map(will_pass, replies)):
-            self.retire()
+
+    async def _read(self, connection: AbstractConnection, count: int) -> list[Any]:
+        replies: list[Any] = []
+        for _ in range(count):
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+                if will_pass(error):
+                    self.retire()
         return replies
 
     async def _authenticate(self, token: Token) -> None:
@@ -86,10 +94,3 @@ class RedisConnection:
         await self._connection.send_command("AUTH", token.user, token.text)
         await self._connection.read_response()
         self._token = token
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
