@@ -48,6 +48,9 @@ MOST_COLLECTED: Final = 64 * 1024**2
 
 _RESPOND_ASYNC: Final = "respond-async"  # RFC 7240 §4.1
 
+_ON_DISCONNECT: Final[tuple[OnDisconnect, ...]] = get_args(OnDisconnect)
+_IF_SESSION_BUSY: Final[tuple[IfSessionBusy, ...]] = get_args(IfSessionBusy)
+
 
 class HttpApi:
     """Answers the routes of invocations, for an agent that has handlers."""
@@ -73,8 +76,8 @@ class HttpApi:
         invocation_id, may_attach = invoked_id(request)
         if invocation_id is not None:
             request[INVOCATION_ID] = invocation_id
-        on_disconnect = header_choice(request, "x-agent-on-disconnect", get_args(OnDisconnect))
-        busy = header_choice(request, "x-agent-if-session-busy", get_args(IfSessionBusy))
+        on_disconnect = header_choice(request, "x-agent-on-disconnect", _ON_DISCONNECT)
+        busy = header_choice(request, "x-agent-if-session-busy", _IF_SESSION_BUSY)
         in_background = _RESPOND_ASYNC in preferences(request)
         payload = decode_payload(await read_body(request, self._max_body_size))
         invocation_id = request[INVOCATION_ID] = invocation_id or self._new_id()
@@ -166,7 +169,7 @@ class HttpApi:
         if not reader.log.record.streams:
             if wants_events(wishes):
                 return await self._event_stream(reader).respond(request)
-            await _collect(reader)
+            await _await_end(reader)
             return encoded_response(reader.log.record.result or b"null")
         if wants_an_array(wishes):
             return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
@@ -208,6 +211,14 @@ def _promise(log: Log) -> web.Response:
     return response
 
 
+async def _await_end(reader: LogReader) -> None:
+    """Wait until the log has ended. Raises the error it ended with."""
+    while not reader.finished:
+        await reader.read()
+    if (error := reader.log.record.error) is not None:
+        raise error
+
+
 async def _collect(reader: LogReader) -> list[bytes]:
     """Return all chunks once the log has ended. Raises the error it ended with."""
     chunks: list[bytes] = []
@@ -221,8 +232,7 @@ async def _collect(reader: LogReader) -> list[bytes]:
                 "payload_too_large",
                 f"The stream is longer than {MOST_COLLECTED} bytes; ask for text/event-stream",
             )
-    if (error := reader.log.record.error) is not None:
-        raise error
+    await _await_end(reader)
     return chunks
 
 
