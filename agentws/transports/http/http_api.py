@@ -6,6 +6,7 @@ from typing import Final, get_args
 from aiohttp import hdrs, web
 from msgspec import Raw
 
+from agentws.agent.conversation import Draining
 from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
 from agentws.invocations.table import InvocationTable, may_exist
@@ -23,6 +24,7 @@ from agentws.transports.http.begun_answers import BEGUN
 from agentws.transports.http.bodies import read_body
 from agentws.transports.http.documents import Documents
 from agentws.transports.http.sse import END_ID, EventStream
+from agentws.transports.http.whole_answers import WholeAnswers
 from agentws.transports.http.wishes import (
     EVENTS,
     LAST_EVENT_ID,
@@ -60,10 +62,12 @@ class HttpApi:
         table: InvocationTable,
         settings: Settings,
         agent: Agent,
+        draining: Draining,
     ) -> None:
         """Answer by `table`, and with the documents that describe the agent."""
         self._table = table
         self._documents = Documents(agent, settings.agent)
+        self._whole = WholeAnswers(draining)
         self._new_id = IdSource()
         self._session_id = settings.agent.session_id
         self._max_body_size = settings.http.max_body_size
@@ -170,7 +174,10 @@ class HttpApi:
             if wants_events(wishes):
                 return await self._event_stream(reader).respond(request)
             await _await_end(reader)
-            return encoded_response(reader.log.record.result or b"null")
+            result = reader.log.record.result or b"null"
+            if self._whole.will_do(request):
+                return self._whole.make(request, result)
+            return encoded_response(result)
         if wants_an_array(wishes):
             return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
         return await self._event_stream(reader).respond(request)
