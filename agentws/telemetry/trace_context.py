@@ -3,12 +3,14 @@
 A trace context (OpenTelemetry calls it `Context`) is not the context that handlers are called with.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry import baggage, propagate
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.context import create_key
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import TraceState
 
 from agentws.agent.context import InvocationContext
@@ -29,8 +31,20 @@ _MOST_BAGGAGE: Final = 8192
 """Bytes of baggage (W3C Baggage §3.3.2); more is no baggage, and nothing to be read through."""
 
 
+_CARRIERS: Final = frozenset({"traceparent", "tracestate", "baggage"})
+"""What W3C's two propagators read; without the first and the last of them, they find nothing."""
+
+
+@functools.lru_cache(maxsize=1)
+def _reads_w3c_alone(propagator: TextMapPropagator) -> bool:
+    return propagator.fields <= _CARRIERS
+
+
 def read_trace(headers: Mapping[str, str]) -> TraceContext:
     """Read trace context and baggage from W3C headers; what is malformed is ignored (§9)."""
+    tells_nothing = "traceparent" not in headers and "baggage" not in headers
+    if tells_nothing and _reads_w3c_alone(propagate.get_global_textmap()):
+        return NO_TRACE
     try:
         if len(headers.get("baggage", "")) > _MOST_BAGGAGE:
             headers = {name: it for name, it in headers.items() if name.lower() != "baggage"}
