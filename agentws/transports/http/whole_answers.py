@@ -43,10 +43,13 @@ class WholeAnswer(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write all of it, at the pace of the client. Raises `ConnectionError`."""
-        writer = request.writer
-        await writer.write(self._content)
-        await writer.drain()
-        return writer
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("The client has left")
+        transport.write(self._content)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write nothing more."""
