@@ -23,9 +23,9 @@ OPERATIONS = 50
 ROOM = 1.1
 
 COSTS = {
-    (3, 11): {"invoke": 1936, "post": 5160, "chunk": 278},
-    (3, 12): {"invoke": 1780, "post": 4745, "chunk": 270},
-    (3, 13): {"invoke": 1756, "post": 4715, "chunk": 262},
+    (3, 11): {"invoke": 1936, "post": 3622, "chunk": 278},
+    (3, 12): {"invoke": 1780, "post": 3398, "chunk": 270},
+    (3, 13): {"invoke": 1756, "post": 3322, "chunk": 262},
 }
 """By version of Python, whose machines differ."""
 
