@@ -76,14 +76,15 @@ class LeanEncoder:
         around = encode_spans([self._readable(spans[0])]).resource_spans[0]
         scope = around.scope_spans[0]
         scope.ClearField("spans")
-        of_scope = scope.SerializeToString() + b"".join(
-            [self._kind(span).encoded(span) for span in spans]
-        )
+        of_scope = [scope.SerializeToString(), *(self._kind(it).encoded(it) for it in spans)]
         around.ClearField("scope_spans")
-        of_resource = around.SerializeToString() + _embedded(
-            ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, of_scope
-        )
-        return _embedded(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, of_resource)
+        of_resource = [
+            around.SerializeToString(),
+            _head(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, of_scope),
+            *of_scope,
+        ]
+        head = _head(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, of_resource)
+        return b"".join([head, *of_resource])
 
     def _kind(self, span: EndedSpan) -> _Kind:
         is_remote = span.parent and span.parent.is_remote
@@ -97,12 +98,12 @@ class LeanEncoder:
         return span.readable(self._resource, self._scope)
 
 
-def _embedded(number: int, message: bytes) -> bytes:
-    """Return a message as a field of another.
+def _head(number: int, message: Sequence[bytes]) -> bytes:
+    """Return what goes before the parts of a message that is a field of another.
 
     https://protobuf.dev/programming-guides/encoding/#length-types
     """
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(message)) + message
+    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(sum(map(len, message)))
 
 
 def _varint(number: int) -> bytes:
