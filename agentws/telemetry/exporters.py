@@ -22,14 +22,15 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from agentws.config.requirements import needed
 from agentws.config.settings import TelemetrySettings
 from agentws.telemetry.lean_export import lean_exporter
-from agentws.telemetry.lean_tracing import EndedSpan
+from agentws.telemetry.lean_tracing import SpanRecord
 from agentws.telemetry.meters import SCOPE
 from agentws.telemetry.operations import TelemetryError
+from agentws.telemetry.sampling import EVERYTHING
 
 Exporter = TypeVar("Exporter")
 
@@ -51,7 +52,7 @@ _OF_EACH_SPAN: Final = (
 )
 """What the SDK's exporter for HTTP does only with a session of its own, or with each span."""
 
-Spans = Sequence[EndedSpan | ReadableSpan]
+Spans = Sequence[SpanRecord | ReadableSpan]
 
 
 class Backend(Struct, frozen=True):
@@ -112,7 +113,7 @@ def _made_whole(exporter: SpanExporter, resource: Resource) -> Callable[[Spans],
     """Return what exports spans, all of them as the SDK's."""
 
     def export(spans: Spans) -> bool:
-        whole = [it.readable(resource, SCOPE) if isinstance(it, EndedSpan) else it for it in spans]
+        whole = [it.readable(resource, SCOPE) if isinstance(it, SpanRecord) else it for it in spans]
         return exporter.export(whole) is SpanExportResult.SUCCESS
 
     return export
@@ -143,4 +144,4 @@ def sampler_of(settings: TelemetrySettings) -> Sampler:
     if environ.get("OTEL_TRACES_SAMPLER"):
         return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
     ratio = settings.sampling_ratio
-    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+    return EVERYTHING if ratio == 1 else ParentBased(TraceIdRatioBased(ratio))

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from agentws.telemetry.lean_tracing import EndedSpan
+from agentws.telemetry.lean_tracing import SpanRecord
 
 _LEVEL: Final = 3
 """Of compression: spans get no smaller by more, which takes more than twice the time."""
@@ -48,7 +48,7 @@ class _Kind:
         self._span = self._message.spans[0]
         self._texts = [pair.value for pair in self._span.attributes]
 
-    def encoded(self, span: EndedSpan) -> bytes:
+    def encoded(self, span: SpanRecord) -> bytes:
         """Return a span as it stands among those of a scope."""
         message = self._span
         message.trace_id = span.trace_id.to_bytes(16)
@@ -71,7 +71,7 @@ class LeanEncoder:
         self._scope = scope
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
-    def encode(self, spans: Sequence[EndedSpan]) -> bytes:
+    def encode(self, spans: Sequence[SpanRecord]) -> bytes:
         """Return an `ExportTraceServiceRequest` of at least one span."""
         around = encode_spans([self._readable(spans[0])]).resource_spans[0]
         scope = around.scope_spans[0]
@@ -86,7 +86,7 @@ class LeanEncoder:
         head = _head(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, of_resource)
         return b"".join([head, *of_resource])
 
-    def _kind(self, span: EndedSpan) -> _Kind:
+    def _kind(self, span: SpanRecord) -> _Kind:
         is_remote = span.parent and span.parent.is_remote
         key = span.name, span.kind, is_remote, *span.attributes
         kind = self._kinds.get(key)
@@ -94,7 +94,7 @@ class LeanEncoder:
             kind = self._kinds[key] = _Kind(self._readable(span))
         return kind
 
-    def _readable(self, span: EndedSpan) -> ReadableSpan:
+    def _readable(self, span: SpanRecord) -> ReadableSpan:
         return span.readable(self._resource, self._scope)
 
 
@@ -145,10 +145,10 @@ class LeanExporter:
         self._session = session
         self._encoder = encoder
 
-    def export(self, spans: Sequence[EndedSpan | ReadableSpan]) -> bool:
+    def export(self, spans: Sequence[SpanRecord | ReadableSpan]) -> bool:
         """Tell whether the spans were taken."""
-        lean = [span for span in spans if isinstance(span, EndedSpan)]
-        whole = [span for span in spans if not isinstance(span, EndedSpan)]
+        lean = [span for span in spans if isinstance(span, SpanRecord)]
+        whole = [span for span in spans if not isinstance(span, SpanRecord)]
         self._session.more = self._encoder.encode(lean) if lean else b""
         self._session.was_asked = False
         return self._exporter.export(whole) is SpanExportResult.SUCCESS and self._session.was_asked

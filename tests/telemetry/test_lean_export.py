@@ -15,7 +15,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 
 from agentws.telemetry.lean_export import AddingSession, LeanEncoder, LeanExporter, lean_exporter
-from agentws.telemetry.lean_tracing import EndedSpan
+from agentws.telemetry.lean_tracing import SpanRecord
 from tests.support.receivers import Receiver
 
 RESOURCE = Resource({"service.name": "alice", "number": 7, "several": ["a", "b"]}, "a schema")
@@ -33,7 +33,7 @@ ATTRIBUTES = st.sampled_from([(), ("a",), ("a", "b"), ("b", "a"), ("c",)]).flatm
     lambda keys: st.fixed_dictionaries(dict.fromkeys(keys, TEXTS))
 )
 SPANS = st.builds(
-    EndedSpan,
+    SpanRecord,
     name=st.sampled_from(["", "invoke_agent", "get"]),
     trace_id=TRACE_IDS,
     span_id=SPAN_IDS,
@@ -47,16 +47,16 @@ SPANS = st.builds(
 
 
 @given(batches=st.lists(st.lists(SPANS, min_size=1, max_size=20), max_size=3))
-def test_they_are_encoded_as_the_sdk_encodes_them(batches: list[list[EndedSpan]]) -> None:
+def test_they_are_encoded_as_the_sdk_encodes_them(batches: list[list[SpanRecord]]) -> None:
     encoder = LeanEncoder(RESOURCE, SCOPE)
     for batch in batches:
         encoded = ExportTraceServiceRequest.FromString(encoder.encode(batch))
         assert encoded == encode_spans([span.readable(RESOURCE, SCOPE) for span in batch])
 
 
-def lean(span_id: int) -> EndedSpan:
+def lean(span_id: int) -> SpanRecord:
     kind, attributes = SpanKind.SERVER, {"text": "long " * 100}
-    return EndedSpan("lean", 1, span_id, TraceState(), None, kind, attributes, 1, 2)
+    return SpanRecord("lean", 1, span_id, TraceState(), None, kind, attributes, 1, 2)
 
 
 LEAN = [lean(span_id) for span_id in range(1, 500)]
@@ -69,7 +69,7 @@ async def test_they_arrive_beside_the_sdks_own(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
     exporter = lean_exporter(f"{collector.url}/v1/traces", RESOURCE, SCOPE)
-    batches: list[tuple[list[EndedSpan | ReadableSpan], list[int]]] = [
+    batches: list[tuple[list[SpanRecord | ReadableSpan], list[int]]] = [
         ([*LEAN, WHOLE], list(range(1, 501))),
         ([*LEAN], list(range(1, 500))),
         ([WHOLE], [500]),
