@@ -9,7 +9,7 @@ is configured, or nowhere. It holds nobody up, and knows neither invocations nor
 - **A trace is attached and never detached.** The invocation's task is its own context; elsewhere
   what was current before is attached again. Detaching fails where a coroutine is closed from
   another context, and says so in the log.
-- **Spans are ours until somebody touches them** (`lean_tracing`), which costs two fifths of the
+- **Spans are ours until somebody touches them** (`lean_tracing`), which costs a tenth of the
   SDK's own. What is touched (failed, annotated by the agent) or made by the agent takes the SDK's
   way.
 - **Lean spans are encoded by filling in what the SDK's encoder made of the first of their kind**
