@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from agentws.telemetry.sampling import Decisions
+from agentws.telemetry.sampling import KEPT, Decisions
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
@@ -129,7 +129,8 @@ class LeanTracer(Tracer):
             start_time or time_ns(),
         )
         span = LeanSpan(self, context, record, _FLAGS[is_sampled + 2 * is_random], sampled)
-        plain = attributes is not None and len(attributes) == len(sampled.attributes) and not links
+        is_as_given = sampled is KEPT or len(sampled.attributes) == len(attributes or ())
+        plain = attributes is not None and is_as_given and not links
         if plain and is_sampled and not self._provider.watched:
             return span
         if sampled.decision is Decision.DROP:

@@ -20,6 +20,9 @@ from opentelemetry.util.types import Attributes
 EVERYTHING: Final = ParentBased(ALWAYS_ON)
 """Samples each trace, but for those of callers that do not."""
 
+KEPT: Final = SamplingResult(Decision.RECORD_AND_SAMPLE)
+"""What it says of nearly every span, but for the span's attributes."""
+
 
 class _Decided(NamedTuple):
     """What was settled about a span before the SDK is asked to make it."""
@@ -53,14 +56,11 @@ class Decisions(RandomIdGenerator, Sampler):
         links: Sequence[Link] | None,
     ) -> SamplingResult:
         """Decide a span, whose parent is that of `context`."""
-        if self.sampler is not EVERYTHING:
-            return self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
-        # The usual sampler would look up the parent twice more.
-        if parent is None:
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
-        if parent.trace_flags.sampled:
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, parent.trace_state)
-        return SamplingResult(Decision.DROP, None, parent.trace_state)
+        if self.sampler is EVERYTHING and (
+            parent is None or (parent.trace_flags.sampled and not parent.trace_state)
+        ):
+            return KEPT
+        return self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
 
     @contextmanager
     def settled(self, context: SpanContext, sampled: SamplingResult) -> Iterator[None]:
@@ -87,7 +87,7 @@ class Decisions(RandomIdGenerator, Sampler):
     def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
         """See `Sampler`."""
         given = self._given()
-        if given is None:
+        if given is None or given.sampled is KEPT:
             return self.sampler.should_sample(*arguments, **options)
         return given.sampled
 
