@@ -4,7 +4,7 @@ Imported only where one of them is configured, as the packages behind them take 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any, Final, TypeVar
 
@@ -20,13 +20,17 @@ from opentelemetry.sdk.metrics.export import (
     MetricExporter,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from agentws.config.requirements import needed
 from agentws.config.settings import TelemetrySettings
+from agentws.telemetry.lean_export import lean_exporter
+from agentws.telemetry.lean_tracing import SpanRecord
+from agentws.telemetry.meters import SCOPE
 from agentws.telemetry.operations import TelemetryError
+from agentws.telemetry.sampling import EVERYTHING
 
 Exporter = TypeVar("Exporter")
 
@@ -41,16 +45,27 @@ _OFF: Final = (
 """What the exporter for Application Insights would send or fetch of its own accord."""
 
 
+_OF_EACH_SPAN: Final = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+)
+"""What the SDK's exporter for HTTP does only with a session of its own, or with each span."""
+
+Spans = Sequence[SpanRecord | ReadableSpan]
+
+
 class Backend(Struct, frozen=True):
     """One place where telemetry goes."""
 
     name: str
-    spans: SpanExporter
+    spans: Callable[[Spans], bool]
+    """Tells whether they were taken."""
     records: LogRecordExporter
     metrics: MetricExporter
 
 
-def application_insights(connection_string: str) -> Backend:
+def application_insights(connection_string: str, resource: Resource) -> Backend:
     """Return what exports to the resource of a connection string. Raises `PackageError`."""
     environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
     with needed():
@@ -67,22 +82,41 @@ def application_insights(connection_string: str) -> Backend:
     }
     return Backend(
         "Application Insights",
-        AzureMonitorTraceExporter(**options),
+        _made_whole(AzureMonitorTraceExporter(**options), resource),
         AzureMonitorLogExporter(**options),
         AzureMonitorMetricExporter(**options),
     )
 
 
-def collector(endpoint: str) -> Backend:
+def collector(endpoint: str, resource: Resource) -> Backend:
     """Return what exports to a collector. Raises `TelemetryError` for a protocol that is none."""
+
+    def over_http(endpoint: str) -> Callable[[Spans], bool]:
+        if any(environ.get(name) for name in _OF_EACH_SPAN):
+            return _made_whole(http_spans.OTLPSpanExporter(endpoint=endpoint), resource)
+        return lean_exporter(endpoint, resource, SCOPE).export
+
+    def over_grpc(endpoint: str) -> Callable[[Spans], bool]:
+        return _made_whole(grpc_spans.OTLPSpanExporter(endpoint=endpoint), resource)
+
     return Backend(
         "OTLP",
-        _of_protocol("TRACES", http_spans.OTLPSpanExporter, grpc_spans.OTLPSpanExporter, endpoint),
+        _of_protocol("TRACES", over_http, over_grpc, endpoint),
         _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
         _of_protocol(
             "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
         ),
     )
+
+
+def _made_whole(exporter: SpanExporter, resource: Resource) -> Callable[[Spans], bool]:
+    """Return what exports spans, all of them as the SDK's."""
+
+    def export(spans: Spans) -> bool:
+        whole = [it.readable(resource, SCOPE) if isinstance(it, SpanRecord) else it for it in spans]
+        return exporter.export(whole) is SpanExportResult.SUCCESS
+
+    return export
 
 
 def _of_protocol(
@@ -110,4 +144,4 @@ def sampler_of(settings: TelemetrySettings) -> Sampler:
     if environ.get("OTEL_TRACES_SAMPLER"):
         return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
     ratio = settings.sampling_ratio
-    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+    return EVERYTHING if ratio == 1 else ParentBased(TraceIdRatioBased(ratio))

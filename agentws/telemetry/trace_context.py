@@ -11,7 +11,7 @@ from opentelemetry import baggage, propagate
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.context import create_key
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import TraceState
+from opentelemetry.trace import INVALID_SPAN, Span, TraceState, set_span_in_context
 
 from agentws.agent.context import InvocationContext
 
@@ -26,6 +26,9 @@ There, and not in a variable of its own, because each variable that a task sets 
 
 _BAGGAGE: Final = next(iter(baggage.set_baggage("any", "", TraceContext())))
 """Under which key it holds its baggage: setting all three entries at once is what counts."""
+
+_SPAN: Final = next(iter(set_span_in_context(INVALID_SPAN, TraceContext())))
+"""Under which key it holds its span, so that one context is made of it all."""
 
 _MOST_BAGGAGE: Final = 8192
 """Bytes of baggage (W3C Baggage §3.3.2); more is no baggage, and nothing to be read through."""
@@ -66,14 +69,18 @@ def message_trace(
     return own if replaces else otherwise
 
 
-def handler_trace(parent: TraceContext, context: InvocationContext) -> TraceContext:
-    """Return the trace context for a handler: the caller's, with the baggage of §9."""
+def handler_trace(
+    parent: TraceContext, context: InvocationContext, span: Span | None = None
+) -> TraceContext:
+    """Return the trace context for a handler: the caller's, with the baggage of §9 and a span."""
     entries: dict[str, object] = {
         "azure.ai.agentserver.invocation_id": context.invocation_id,
         "azure.ai.agentserver.session_id": context.session_id,
         "x-request-id": context.request_id,
     }
-    if not parent:
-        return TraceContext({_BAGGAGE: entries, INVOCATION: context})
-    entries = {**baggage.get_all(parent), **entries}
-    return TraceContext({**parent, _BAGGAGE: entries, INVOCATION: context})
+    own = {_BAGGAGE: entries, INVOCATION: context}
+    if span is not None:
+        own[_SPAN] = span
+    if parent:
+        own = {**parent, **own, _BAGGAGE: {**baggage.get_all(parent), **entries}}
+    return TraceContext(own)
