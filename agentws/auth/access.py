@@ -97,8 +97,10 @@ class AccessControl:
                 )
 
     def _check_origin(self, request: web.Request) -> None:
+        if hdrs.ORIGIN not in request.headers:
+            return
         host = request.headers.get(hdrs.HOST, "")
-        for origin in request.headers.getall(hdrs.ORIGIN, ()):
+        for origin in request.headers.getall(hdrs.ORIGIN):
             if not self._origins.admit(origin, host):
                 raise InvocationError(
                     "forbidden",

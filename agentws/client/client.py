@@ -85,12 +85,12 @@ class Client:
         invocation_id = _checked("id", id) or self._switchboard.new_id()
         fields: dict[str, Any] = {
             "invocation_id": invocation_id,
-            "payload": raw(payload),
             "session_id": _checked("session_id", session_id),
             "background": background or None,
             "on_disconnect": on_disconnect,
             "if_session_busy": if_session_busy,
             **current_trace(),
+            "payload": raw(payload),
         }
         return self._follow(invocation_id, fields, 0, on_gap)
 

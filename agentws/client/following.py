@@ -127,7 +127,8 @@ class Following:
             ids = {"invocation_id": self.invocation_id, "query_id": query_id}
             return action("attach_invocation", **ids, starting_after=after)
         if_exists = "attach" if what is Opening.INVOKE_AGAIN else None
-        message = action("invoke", **self._invoke or {}, query_id=query_id, if_exists=if_exists)
+        # Ids come first: the server tells them of a message whose payload is no JSON to it.
+        message = action("invoke", query_id=query_id, if_exists=if_exists, **self._invoke or {})
         self._invoke_size = len(message)
         return message
 

@@ -62,4 +62,7 @@ def raw(payload: Any) -> Raw:
 
     Raises `TypeError` or `ValueError` for what JSON cannot hold.
     """
-    return Raw(encode(payload))
+    try:
+        return Raw(encode(payload))
+    except RecursionError:
+        raise ValueError("The payload nests too deeply, or refers to itself") from None

@@ -8,4 +8,6 @@ It knows every wing below, and nothing of how it was started.
   kernel drops those for process 1.
 - **The loop goes on until the daemon's life is over** (`event_loop`), though the agent stops it, or
   raises what ends a program.
+- **Garbage is looked for when memory has grown** (`garbage`), as Python's own rule has thousands of
+  sockets looked through in the middle of all streams.
 """

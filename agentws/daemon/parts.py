@@ -90,7 +90,7 @@ class Parts:
             if isinstance(served, Agent)
             else _class_http(served, telemetry, settings, draining)
         )
-        self.api = self.class_http or HttpApi(self.table, settings, agent)
+        self.api = self.class_http or HttpApi(self.table, settings, agent, draining)
 
     def _make_console(self, development: "Development | None") -> "Console":
         from agentws.console.routes import Console

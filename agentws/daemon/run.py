@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 from typing import Final
@@ -11,6 +10,7 @@ from agentws.agent.loading import Served
 from agentws.config.requirements import PackageError
 from agentws.config.sources import Loaded
 from agentws.daemon.event_loop import EventLoopError, new_event_loop, run_to_the_end, wind_up
+from agentws.daemon.garbage import GarbageCollection
 from agentws.daemon.listening import BindError
 from agentws.daemon.process import let_go_of_stdout, raise_file_limit
 from agentws.daemon.server import Server, StartupError
@@ -28,13 +28,6 @@ START_ERRORS: Final = (BindError, EventLoopError, PackageError, StoreError, Tele
 
 _LAST_LINES: Final = 0.5
 """Seconds that whoever reads the log has for the rest of it."""
-
-_YOUNG: Final = 10_000
-"""How many objects are made, beyond those that ended, before the youngest are collected.
-
-With Python's own 700, what thousands of running invocations hold is taken for old, and all there is
-is looked through again and again: at 4,000 busy sockets that was a third of the time.
-"""
 
 
 def run(
@@ -93,9 +86,7 @@ async def _serve(
     except asyncio.CancelledError:
         _logger.error("The agent cancelled the start")
         return 1
-    gc.freeze()  # what is there now stays: the collector need not look at it again
-    gc.set_threshold(_YOUNG)
-    with StallWatch(server.metrics.loop_delay):
+    with StallWatch(server.metrics.loop_delay), GarbageCollection():
         await _set(stop)
         await _drain(server)
     return 0

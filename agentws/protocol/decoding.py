@@ -1,6 +1,7 @@
 """From a message to a frame, or to a word on what is wrong with the message (§3)."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Final, TypeVar, get_args
 
@@ -21,6 +22,14 @@ _Frame = TypeVar("_Frame", bound=ClientFrame)
 
 _LONGEST_ECHO: Final = 64
 """How many characters of a wrong value are told back."""
+
+_IDS: Final = ("invocation_id", "session_id", "query_id")
+
+_LONGEST_HEAD: Final = 4096
+"""How many characters of a message that is no JSON are looked at for its ids."""
+
+_SIMPLE_MEMBER: Final = re.compile(r'[{,]\s*"(\w*)"\s*:\s*(?:"([^"\\]*)"|[\w.+-]+)\s*(?=[,}])')
+"""A name, and a text without escapes, or a number, true, false or null."""
 
 _MOST_FIELDS: Final = 1000
 """How many fields are looked through: who sends more has not misspelt one of a dozen."""
@@ -65,7 +74,7 @@ def decode_frame(message: str | bytes) -> ClientFrame:
     except (msgspec.ValidationError, InvocationError):
         return _decode_with_diagnosis(message)
     except NOT_JSON as error:
-        raise BadFrame(invalid_json(error)) from None
+        raise _no_json(message, error) from None
 
 
 def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
@@ -76,7 +85,7 @@ def _decode_with_diagnosis(message: str | bytes) -> ClientFrame:
     try:
         fields = decode(message, msgspec.json.decode)
     except NOT_JSON as error:
-        raise BadFrame(invalid_json(error)) from None
+        raise _no_json(message, error) from None
     if not isinstance(fields, dict):
         raise BadFrame(InvocationError("invalid_message", "A message must be a JSON object"))
     action = fields.get("action")
@@ -102,13 +111,36 @@ def frame_of(
         raise InvocationError("invalid_request", _why_no_field(error)) from None
 
 
+def _no_json(message: str | bytes, error: Exception) -> BadFrame:
+    head = message[:_LONGEST_HEAD]
+    fields = _texts_at(head if isinstance(head, str) else head.decode(errors="replace"))
+    action = fields.get("action")
+    if action not in CLIENT_FRAMES or fields.keys().isdisjoint(_IDS):
+        return BadFrame(invalid_json(error))
+    # Ids without the action would tell that the invocation has ended (§4).
+    return _bad_frame(fields, invalid_json(error), action)
+
+
+def _texts_at(head: str) -> Mapping[str, str]:
+    """Return the texts among the first fields of a message, up to one that is not simple.
+
+    So the ids are told that stand in front of a payload which is no JSON, as half an emoji is.
+    """
+    texts: dict[str, str] = {}
+    place = len(head) - len(head.lstrip())
+    while (member := _SIMPLE_MEMBER.match(head, place)) is not None:
+        name, text = member.groups()
+        if text is not None:
+            texts[name] = text
+        place = member.end()
+    return texts
+
+
 def _bad_frame(
     fields: Mapping[str, object], error: InvocationError, action: object = UNSET
 ) -> BadFrame:
     known = {
-        name: value
-        for name in ("invocation_id", "session_id", "query_id")
-        if isinstance(value := fields.get(name), str) and is_id(value)
+        name: value for name in _IDS if isinstance(value := fields.get(name), str) and is_id(value)
     }
     return BadFrame(error, action if isinstance(action, str) else UNSET, **known)
 

@@ -71,6 +71,10 @@ def _why_not_json(error: Exception) -> str:
             return "The text is not UTF-8"
         case msgspec.ValidationError():
             return "The text holds a number out of range"
+        case msgspec.DecodeError() if "surrogate" in str(error):
+            return "The text holds a lone surrogate"
+        case msgspec.DecodeError() if "truncated" in str(error):  # of one, too, where it ends
+            return "The text ends too soon, or holds a lone surrogate"
         case _:
             return "The text is not JSON"
 

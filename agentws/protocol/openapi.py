@@ -5,7 +5,7 @@ answer, as the format has it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from agentws.protocol.openapi_parts import (
     CALLER,
@@ -31,6 +31,30 @@ from agentws.protocol.openapi_parts import (
     schemas,
 )
 from agentws.protocol.schemas import Components, Contract, Schema, reference, with_references
+
+_INVOKE_PARAMETERS: Final = (
+    header("x-agent-invocation-id", GIVEN_ID, "The id that the invocation gets."),
+    header(
+        "Idempotency-Key",
+        {"anyOf": [ID, QUOTED_ID]},
+        "The same; where the caller has an invocation of that id, that is attached to.",
+    ),
+    header("x-agent-if-session-busy", one_of("parallel", "reject", "interrupt")),
+    header("x-agent-on-disconnect", one_of("continue", "cancel")),
+    header("Prefer", TEXT, "`respond-async`: answer at once, by a record to be polled."),
+    query("agent_session_id", GIVEN_ID, "The session that the invocation belongs to."),
+    *CALLER,
+)
+
+_INVOKE_ERRORS: Final = {
+    "400": "invalid_json, invalid_request",
+    "409": "already_exists, session_busy, cancelled",
+    "413": "payload_too_large",
+    "415": "unsupported_media_type",
+    "429": "too_many_invocations",
+    "502": "lost",
+    "504": "timeout",
+}
 
 
 def describe(
@@ -93,19 +117,7 @@ def _invoke(contract: Contract, taken: Schema, given: Schema) -> Part:
         "operationId": "invoke",
         "summary": summary or "Invoke the agent.",
         "description": more.strip(),
-        "parameters": [
-            header("x-agent-invocation-id", GIVEN_ID, "The id that the invocation gets."),
-            header(
-                "Idempotency-Key",
-                {"anyOf": [ID, QUOTED_ID]},
-                "The same; where the caller has an invocation of that id, that is attached to.",
-            ),
-            header("x-agent-if-session-busy", one_of("parallel", "reject", "interrupt")),
-            header("x-agent-on-disconnect", one_of("continue", "cancel")),
-            header("Prefer", TEXT, "`respond-async`: answer at once, by a record to be polled."),
-            query("agent_session_id", GIVEN_ID, "The session that the invocation belongs to."),
-            *CALLER,
-        ],
+        "parameters": _INVOKE_PARAMETERS,
         "requestBody": {
             "description": "The payload; an empty body is `{}`.",
             "required": contract.payload is not None,
@@ -118,17 +130,7 @@ def _invoke(contract: Contract, taken: Schema, given: Schema) -> Part:
                 reference("RecordView"),
                 (*OF_INVOKE, "Location", "Preference-Applied"),
             ),
-            **errors(
-                {
-                    "400": "invalid_json, invalid_request",
-                    "409": "already_exists, session_busy, cancelled",
-                    "413": "payload_too_large",
-                    "415": "unsupported_media_type",
-                    "429": "too_many_invocations",
-                    "502": "lost",
-                    "504": "timeout",
-                }
-            ),
+            **errors(_INVOKE_ERRORS),
         },
     }
 

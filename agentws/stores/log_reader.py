@@ -13,9 +13,11 @@ BATCH_BYTES: Final = 64 * 1024
 class LogReader(Follower):
     """One follower that a coroutine serves; a context manager that stops listening at its end."""
 
+    __slots__ = ("_waiter",)
+
     def __init__(self, log: Log, after: int = 0) -> None:
         """Listen from now on to the chunks numbered above `after`. Raises `ReplayGap`."""
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         super().__init__(log, after)
 
     def __enter__(self) -> Self:
@@ -26,7 +28,8 @@ class LogReader(Follower):
 
     def wake(self) -> None:
         """Let `read` go on."""
-        self._news.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def read(self, patience: float | None = None) -> Sequence[bytes]:
         """Return the next chunks; none where the log has ended.
@@ -34,7 +37,17 @@ class LogReader(Follower):
         Raises `TimeoutError` after `patience` seconds without news, and `ReplayGap` when this
         follower fell behind what is held.
         """
-        async with asyncio.timeout(patience):
-            await self._news.wait()
-        self._news.clear()
+        if not self._is_notified:
+            await self._wait(patience)
         return self.take(BATCH_BYTES)
+
+    async def _wait(self, patience: float | None) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            if patience is None:  # a time-out that never comes costs as much as one that may
+                await self._waiter
+            else:
+                async with asyncio.timeout(patience):
+                    await self._waiter
+        finally:
+            self._waiter = None

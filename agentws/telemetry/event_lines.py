@@ -10,8 +10,11 @@ def log_event(
     """Log what `logger.log` would, with `fields` beside it, but no file and line of code.
 
     Those are found by a walk up the stack, which takes a sixth of what a line takes in all, and say
-    nothing: the logger's name tells as much.
+    nothing: the logger's name tells as much. No field may have the name of what records have
+    anyhow; it is not checked, as names are not made up here.
     """
     if logger.isEnabledFor(level):
-        record = logger.makeRecord(logger.name, level, "", 0, message, args, None, extra=fields)
+        make = logging.getLogRecordFactory()
+        record = make(logger.name, level, "", 0, message, args, None)
+        record.__dict__.update(fields)
         logger.handle(record)

@@ -91,7 +91,7 @@ class ExportQueue:
             self.lost += 1
             return
         self._records.append(record)
-        if waiting + 1 == self._limits.batch:
+        if waiting + 1 >= self._limits.batch and not self._due.is_set():
             self._due.set()
 
     def close(self) -> None:
@@ -109,10 +109,16 @@ class ExportQueue:
 
     def _send_all(self) -> None:
         while not self._closed:
-            self._due.wait(self._limits.delay)
+            is_full = self._due.wait(self._limits.delay)
             self._due.clear()
-            while self._records:
-                self._send()
+            # What came while a batch was sent waits for others: a request costs what many spans do.
+            self._send_while(self._limits.batch if is_full else 1)
+        self._send_while(1)
+
+    def _send_while(self, least: int) -> None:
+        """Send batches as long as so many records are there."""
+        while len(self._records) >= least:
+            self._send()
 
     def _send(self) -> None:
         records, lost = self._records, self.lost

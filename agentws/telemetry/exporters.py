@@ -5,7 +5,7 @@ them take over half a second.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import environ
 from typing import Any, Final
 
@@ -15,13 +15,16 @@ from opentelemetry.sdk.metrics.export import (
     MetricExporter,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from agentws.config.requirements import needed
 from agentws.config.settings import TelemetrySettings
+from agentws.telemetry.lean_tracing import SpanRecord
+from agentws.telemetry.meters import SCOPE
 from agentws.telemetry.operations import TelemetryError
+from agentws.telemetry.sampling import EVERYTHING
 
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
@@ -34,16 +37,27 @@ _OFF: Final = (
 """What the exporter for Application Insights would send or fetch of its own accord."""
 
 
+_OF_EACH_SPAN: Final = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+)
+"""What the SDK's exporter for HTTP does only with a session of its own, or with each span."""
+
+Spans = Sequence[SpanRecord | ReadableSpan]
+
+
 class Backend(Struct, frozen=True):
     """One place where telemetry goes."""
 
     name: str
-    spans: SpanExporter
+    spans: Callable[[Spans], bool]
+    """Tells whether they were taken."""
     records: LogRecordExporter
     metrics: MetricExporter
 
 
-def application_insights(connection_string: str) -> Backend:
+def application_insights(connection_string: str, resource: Resource) -> Backend:
     """Return what exports to the resource of a connection string. Raises `PackageError`."""
     environ.update(dict.fromkeys(_OFF, "true"))  # where the exporter looks, at its import too
     with needed():
@@ -60,13 +74,13 @@ def application_insights(connection_string: str) -> Backend:
     }
     return Backend(
         "Application Insights",
-        AzureMonitorTraceExporter(**options),
+        _made_whole(AzureMonitorTraceExporter(**options), resource),
         AzureMonitorLogExporter(**options),
         AzureMonitorMetricExporter(**options),
     )
 
 
-def collector(endpoint: str) -> Backend:
+def collector(endpoint: str, resource: Resource) -> Backend:
     """Return what exports to a collector.
 
     Raises `TelemetryError` for a protocol that is none, and `PackageError`.
@@ -76,16 +90,26 @@ def collector(endpoint: str) -> Backend:
     for_metrics, to_metrics = _otlp("METRICS", endpoint)
     return Backend(
         "OTLP",
-        for_spans.spans(endpoint=to_spans),
+        for_spans.spans(to_spans, resource),
         for_records.records(endpoint=to_records),
         for_metrics.metrics(endpoint=to_metrics),
     )
 
 
-class _Protocol(Struct, frozen=True):
-    """The exporters that speak one of the protocols of OTLP."""
+def _made_whole(exporter: SpanExporter, resource: Resource) -> Callable[[Spans], bool]:
+    """Return what exports spans, all of them as the SDK's."""
 
-    spans: Callable[..., SpanExporter]
+    def export(spans: Spans) -> bool:
+        whole = [it.readable(resource, SCOPE) if isinstance(it, SpanRecord) else it for it in spans]
+        return exporter.export(whole) is SpanExportResult.SUCCESS
+
+    return export
+
+
+class _Protocol(Struct, frozen=True):
+    """What exports by one of the protocols of OTLP."""
+
+    spans: Callable[[str, Resource], Callable[[Spans], bool]]
     records: Callable[..., LogRecordExporter]
     metrics: Callable[..., MetricExporter]
 
@@ -116,7 +140,14 @@ def _http() -> _Protocol:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return _Protocol(OTLPSpanExporter, OTLPLogExporter, OTLPMetricExporter)
+    from agentws.telemetry.lean_export import lean_exporter
+
+    def spans(endpoint: str, resource: Resource) -> Callable[[Spans], bool]:
+        if any(environ.get(name) for name in _OF_EACH_SPAN):
+            return _made_whole(OTLPSpanExporter(endpoint=endpoint), resource)
+        return lean_exporter(endpoint, resource, SCOPE).export
+
+    return _Protocol(spans, OTLPLogExporter, OTLPMetricExporter)
 
 
 @needed()
@@ -125,7 +156,10 @@ def _grpc() -> _Protocol:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    return _Protocol(OTLPSpanExporter, OTLPLogExporter, OTLPMetricExporter)
+    def spans(endpoint: str, resource: Resource) -> Callable[[Spans], bool]:
+        return _made_whole(OTLPSpanExporter(endpoint=endpoint), resource)
+
+    return _Protocol(spans, OTLPLogExporter, OTLPMetricExporter)
 
 
 def sampler_of(settings: TelemetrySettings) -> Sampler:
@@ -133,4 +167,4 @@ def sampler_of(settings: TelemetrySettings) -> Sampler:
     if environ.get("OTEL_TRACES_SAMPLER"):
         return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
     ratio = settings.sampling_ratio
-    return ParentBased(ALWAYS_ON if ratio == 1 else TraceIdRatioBased(ratio))
+    return EVERYTHING if ratio == 1 else ParentBased(TraceIdRatioBased(ratio))

@@ -60,9 +60,9 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
     resource = resource_of(agent)
     try:
         if settings.connection_string:
-            backends.append(application_insights(settings.connection_string))
+            backends.append(application_insights(settings.connection_string, resource))
         if settings.otlp_endpoint:
-            backends.append(collector(settings.otlp_endpoint))
+            backends.append(collector(settings.otlp_endpoint, resource))
         scrapes = _scrapes() if settings.prometheus else None
         return Exporting(backends, resource, sampler_of(settings), agent, scrapes)
     except (TelemetryError, PackageError):
@@ -97,7 +97,7 @@ class Exporting(ObservingTelemetry):
         of_traces, of_logs, of_metrics = (
             backends if exports(signal, environ) else [] for signal in signals
         )
-        spans = [queue_of_spans(backend, resource) for backend in of_traces]
+        spans = [queue_of_spans(backend) for backend in of_traces]
         records = [queue_of_records(backend) for backend in of_logs]
         self._queues = [*spans, *records]
         self._readers = [MetricReader(backend.metrics) for backend in of_metrics]

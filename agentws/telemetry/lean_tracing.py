@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from agentws.telemetry.sampling import Decisions
+from agentws.telemetry.sampling import KEPT, Decisions
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
@@ -41,18 +41,18 @@ _FLAGS: Final = [TraceFlags(flags) for flags in range(4)]
 """All combinations of `SAMPLED` and `RANDOM_TRACE_ID`, made once."""
 
 
-class EndedSpan(Struct, frozen=True, gc=False):
+class SpanRecord(Struct, gc=False):
     """What is told of a span that nobody touched. Times are nanoseconds since the epoch."""
 
     name: str
     trace_id: int
     span_id: int
-    trace_state: TraceState
+    trace_state: TraceState | None
     parent: SpanContext | None
     kind: SpanKind
     attributes: Mapping[str, str]
     started_at: int
-    ended_at: int
+    ended_at: int = 0
 
     def readable(self, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
         """Return it as exporters of the SDK's take it."""
@@ -88,7 +88,7 @@ class LeanTracer(Tracer):
         provider: WatchedProvider,
         decisions: Decisions,
         tracer: Tracer,
-        ended: Callable[[EndedSpan], object],
+        ended: Callable[[SpanRecord], object],
     ) -> None:
         """Make a tracer of `provider`, beside `tracer`, which makes the spans that are touched.
 
@@ -97,7 +97,8 @@ class LeanTracer(Tracer):
         self._provider = provider
         self._decisions = decisions
         self._tracer = tracer
-        self._ended = ended
+        self.ended = ended
+        """What takes the spans that nobody has touched."""
         self._lock = threading.Lock()
 
     def start_span(
@@ -112,34 +113,33 @@ class LeanTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> Span:
         """Start a span. Its attributes are texts, and must not change."""
-        parent = get_current_span(context).get_span_context()
-        known = parent if parent.is_valid else None
-        own, sampled = self._decide(known, context, name, kind, attributes, links)
+        parent, ids = _span_in(context), self._decisions.ids
+        trace_id = ids.generate_trace_id() if parent is None else parent.trace_id
+        sampled = self._decisions.decide(parent, context, trace_id, name, kind, attributes, links)
+        is_sampled = sampled.decision is Decision.RECORD_AND_SAMPLE
+        is_random = parent is None or parent.trace_flags.random_trace_id
+        record = SpanRecord(
+            name,
+            trace_id,
+            ids.generate_span_id(),
+            sampled.trace_state,
+            parent,
+            kind,
+            cast(Mapping[str, str], attributes),
+            start_time or time_ns(),
+        )
+        span = LeanSpan(self, context, record, _FLAGS[is_sampled + 2 * is_random], sampled)
+        is_as_given = sampled is KEPT or len(sampled.attributes) == len(attributes or ())
+        plain = attributes is not None and is_as_given and not links
+        if plain and is_sampled and not self._provider.watched:
+            return span
         if sampled.decision is Decision.DROP:
-            return NonRecordingSpan(own)
-        plain = attributes is not None and len(attributes) == len(sampled.attributes) and not links
-        if plain and own.trace_flags.sampled and not self._provider.watched:
-            texts, began_at = cast(Mapping[str, str], attributes), start_time or time_ns()
-            return LeanSpan(self, name, context, own, known, kind, texts, sampled, began_at)
-        with self._decisions.settled(own, sampled):
+            return NonRecordingSpan(span.get_span_context())
+        with self._decisions.settled(span.get_span_context(), sampled):
             return self._tracer.start_span(
                 *(name, context, kind, attributes, links, start_time),
                 *(record_exception, set_status_on_exception),
             )
-
-    def _decide(
-        self, parent: SpanContext | None, context: Context | None, *about: Any
-    ) -> tuple[SpanContext, SamplingResult]:
-        """Settle the ids of a span, and whether it is sampled."""
-        decisions = self._decisions
-        if parent is None:
-            trace_id, is_random = decisions.generate_trace_id(), True
-        else:
-            trace_id, is_random = parent.trace_id, parent.trace_flags.random_trace_id
-        sampled = decisions.should_sample(context, trace_id, *about)
-        flags = _FLAGS[(sampled.decision is Decision.RECORD_AND_SAMPLE) + 2 * is_random]
-        span_id = decisions.generate_span_id()
-        return SpanContext(trace_id, span_id, False, flags, sampled.trace_state), sampled
 
     def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
         """Have the SDK make a span."""
@@ -147,29 +147,20 @@ class LeanTracer(Tracer):
 
     def make_whole(self, span: "LeanSpan") -> Span:
         """Return the SDK's span in place of a lean one: the same at every call."""
-        with self._lock, self._decisions.settled(span.own, span.sampled):
+        with self._lock, self._decisions.settled(span.get_span_context(), span.sampled):
             if span.whole is None:
+                it = span.record
                 span.whole = self._tracer.start_span(
-                    span.name, span.around, span.kind, span.attributes, None, span.began_at
+                    it.name, span.around, it.kind, it.attributes, None, it.started_at
                 )
             return span.whole
 
-    def end(self, span: "LeanSpan", ended_at: int) -> None:
-        """Hand on a span that nobody has touched."""
-        trace_id, span_id, _, _, trace_state, _ = span.own
-        self._ended(
-            EndedSpan(
-                span.name,
-                trace_id,
-                span_id,
-                trace_state,
-                span.parent,
-                span.kind,
-                span.attributes,
-                span.began_at,
-                ended_at,
-            )
-        )
+
+def _span_in(context: Context | None) -> SpanContext | None:
+    if context is not None and not context:
+        return None
+    span = get_current_span(context).get_span_context()
+    return span if span.is_valid else None
 
 
 class LeanSpan(Span):
@@ -177,13 +168,9 @@ class LeanSpan(Span):
 
     __slots__ = (
         "around",
-        "attributes",
-        "began_at",
         "ended",
-        "kind",
-        "name",
-        "own",
-        "parent",
+        "flags",
+        "record",
         "sampled",
         "tracer",
         "whole",
@@ -192,30 +179,23 @@ class LeanSpan(Span):
     def __init__(
         self,
         tracer: LeanTracer,
-        name: str,
         around: Context | None,
-        own: SpanContext,
-        parent: SpanContext | None,
-        kind: SpanKind,
-        attributes: Mapping[str, str],
+        record: SpanRecord,
+        flags: TraceFlags,
         sampled: SamplingResult,
-        began_at: int,
     ) -> None:
         self.tracer = tracer
-        self.name = name
         self.around = around
-        self.own = own
-        self.parent = parent
-        self.kind = kind
-        self.attributes = attributes
+        self.record = record
+        self.flags = flags
         self.sampled = sampled
-        self.began_at = began_at
         self.ended = False
         self.whole: Span | None = None
 
     def get_span_context(self) -> SpanContext:
         """Return its ids."""
-        return self.own
+        it = self.record
+        return SpanContext(it.trace_id, it.span_id, False, self.flags, it.trace_state)
 
     def is_recording(self) -> bool:
         """Tell whether it has not ended."""
@@ -227,7 +207,8 @@ class LeanSpan(Span):
             return
         self.ended = True
         if self.whole is None:
-            self.tracer.end(self, end_time or time_ns())
+            self.record.ended_at = end_time or time_ns()
+            self.tracer.ended(self.record)
         else:
             self.whole.end(end_time)
 

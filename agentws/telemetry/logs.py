@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.context import get_value
+from opentelemetry.context import get_current, get_value
 from pythonjsonlogger.json import JsonFormatter
 
 from agentws.agent.context import InvocationContext
@@ -30,6 +30,8 @@ class InvocationFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields, and let every line through."""
+        if not get_current():  # where no handler runs, and no span is
+            return True
         context = get_value(INVOCATION)
         if isinstance(context, InvocationContext):
             record.invocation_id = context.invocation_id
@@ -108,6 +110,20 @@ def _indented(text: str) -> str:
     return "\n".join("  " + line.translate(_IN_TEXT) for line in text.split("\n"))
 
 
+class _Lines(logging.Handler):
+    """Gives each line to what writes it."""
+
+    def __init__(self, output: LogOutput) -> None:
+        super().__init__()
+        self.output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.output.write(self.format(record) + "\n")
+        except Exception:  # what was logged may be unable to tell its own text
+            self.handleError(record)
+
+
 def configure(level: str, line_format: str) -> LogOutput:
     """Send every log line of the process to stdout, until what is returned is closed.
 
@@ -117,7 +133,7 @@ def configure(level: str, line_format: str) -> LogOutput:
         sys.stdout.reconfigure(errors="backslashreplace")  # a line is written whatever is in it
     output = LogOutput(sys.stdout)
     # Lines are formatted by those who log, for what they tell of the invocation is only there.
-    handler = logging.StreamHandler(output)
+    handler = _Lines(output)
     handler.addFilter(InvocationFilter())
     handler.setFormatter(_JsonLines() if line_format == "json" else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.context import attach, get_current
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from agentws.agent.context import InvocationContext, Transport
 from agentws.config.settings import AgentSettings
@@ -208,7 +208,7 @@ class ObservingTelemetry(Telemetry):
         }
         span = self._tracer.start_span(scheme.name, parent, SpanKind.SERVER, attributes)
         return ObservedOperation(
-            trace=set_span_in_context(span, handler_trace(parent, context)),
+            trace=handler_trace(parent, context, span),
             span=span,
             scheme=scheme,
             metrics=self.metrics,

@@ -17,12 +17,9 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExportResult
 
 from agentws.telemetry.export_queue import ExportQueue, Limits, as_exporter
 from agentws.telemetry.exporters import Backend
-from agentws.telemetry.lean_tracing import EndedSpan
-from agentws.telemetry.meters import SCOPE
 
 
 class MetricReader(PeriodicExportingMetricReader):
@@ -87,14 +84,9 @@ def putting_into(queues: Sequence[ExportQueue]) -> Callable[[object], None]:
     return put
 
 
-def queue_of_spans(backend: Backend, resource: Resource) -> ExportQueue:
-    """Return the queue of the spans of a resource on their way to a backend."""
-
-    def export(spans: Sequence[EndedSpan | ReadableSpan]) -> bool:
-        whole = [it.readable(resource, SCOPE) if isinstance(it, EndedSpan) else it for it in spans]
-        return backend.spans.export(whole) is SpanExportResult.SUCCESS
-
-    return ExportQueue(f"{backend.name} spans", export, Limits.of("OTEL_BSP"))
+def queue_of_spans(backend: Backend) -> ExportQueue:
+    """Return the queue of spans on their way to a backend."""
+    return ExportQueue(f"{backend.name} spans", backend.spans, Limits.of("OTEL_BSP"))
 
 
 def queue_of_records(backend: Backend) -> ExportQueue:

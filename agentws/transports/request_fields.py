@@ -27,6 +27,8 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 
 INVOCATION_HEADER: Final = "x-agent-invocation-id"
 
+_CLIENT: Final = "x-client-"
+
 _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
@@ -59,18 +61,20 @@ def read_caller(request: web.BaseRequest, transport: Transport, request_id: str)
         request_id=request_id,
         user_id=identity.subject or headers.get("x-agent-user-id") or None,
         call_id=headers.get("x-agent-foundry-call-id") or None,
-        client_headers=_read_only(
-            {
-                name.lower(): value
-                for name, value in headers.items()
-                if name.lower().startswith("x-client-")
-            }
-        ),
+        client_headers=_client_headers(headers),
         query=_read_only(
             {name: value for name, value in request.query.items() if name != identity.concealed}
         ),
         trace=read_trace(headers),
     )
+
+
+def _client_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return those of the headers that an application has sent along for its agent."""
+    if _CLIENT not in " ".join(headers).lower():  # one look for all: there hardly ever are any
+        return _NOTHING
+    named = {name.lower(): value for name, value in headers.items()}
+    return _read_only({name: it for name, it in named.items() if name.startswith(_CLIENT)})
 
 
 def _read_only(values: dict[str, str]) -> Mapping[str, str]:

@@ -1167,7 +1167,8 @@ class Client extends EventTarget {
 
   #request(kind, fields, run) {
     const id = `q${++this.#queries}`
-    const text = encode({ ...fields, query_id: id })
+    // Ids come first: the server tells them of a message whose payload is no JSON to it.
+    const text = encode({ action: fields.action, query_id: id, ...fields })
     const refusals = { count: 0, since: 0 }
     const request = { id, kind, text, run, sent: 0, refusals, isSettled: false }
     request.promise = new Promise((resolve, reject) => Object.assign(request, { resolve, reject }))

@@ -182,7 +182,7 @@ def test_without_annotations_only_the_docstring_says_something() -> None:
 @pytest.mark.parametrize(
     "function",
     [functools.partial(reply_to), functools.partial(functools.partial(reply_to))],
-    ids=repr,
+    ids=["once", "twice"],
 )
 def test_a_partial_function_says_what_the_function_does(function: Callable[..., Any]) -> None:
     assert contract_of(function) == contract_of(reply_to)

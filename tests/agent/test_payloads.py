@@ -498,7 +498,16 @@ async def wrapping(*arguments: Any) -> None: ...
         quoted,
         wrapping,
     ],
-    ids=repr,
+    ids=[
+        "an object",
+        "a method",
+        "a partial function",
+        "a method twice partial",
+        "a partial object",
+        "any arguments",
+        "quoted types",
+        "wrapped",
+    ],
 )
 def test_a_callable_of_any_kind_has_its_payload_converted(function: Callable[..., Any]) -> None:
     agent = Agent()

@@ -20,6 +20,41 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class _Instructions:
+    """Counts what a thread executes, as its tracer."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def call(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        """Count what a frame that was called executes."""
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, _frame: FrameType, event: str, _arg: object) -> Any:
+        self.count += event == "opcode"
+        return self._step
+
+
+def _trace_this_thread(tracer: Any) -> None:
+    frame = inspect.currentframe()
+    assert frame is not None
+    frame.f_trace_opcodes = True  # Python 3.12 has some frame ask for them beforehand
+    sys.settrace(tracer)
+
+
+def instructions_here(operation: Callable[[], object]) -> int:
+    """Return how many this thread executes while an operation is done."""
+    counted = _Instructions()
+    _trace_this_thread(counted.call)
+    try:
+        operation()
+    finally:
+        sys.settrace(None)
+    return counted.count
+
+
 class Counted:
     """A server in a thread of its own, whose bytecode instructions can be counted."""
 
@@ -28,7 +63,7 @@ class Counted:
         self._loop = new_event_loop()
         self._started = threading.Event()
         self._stop = asyncio.Event()
-        self._instructions = 0
+        self._counted = _Instructions()
         self.port = 0
 
     def serve(self) -> None:
@@ -46,7 +81,7 @@ class Counted:
 
     def instructions(self, operation: Callable[[], None]) -> int:
         """Return how many its thread executes while an operation is done with it."""
-        before = self._trace(self._count_calls)
+        before = self._trace(self._counted.call)
         operation()
         return self._trace(None) - before
 
@@ -54,22 +89,10 @@ class Counted:
         """Set what traces its thread; return how many instructions were counted so far."""
 
         async def trace() -> int:
-            frame = inspect.currentframe()
-            assert frame is not None
-            frame.f_trace_opcodes = True  # Python 3.12 has some frame ask for them beforehand
-            sys.settrace(tracer)
-            return self._instructions
+            _trace_this_thread(tracer)
+            return self._counted.count
 
         return asyncio.run_coroutine_threadsafe(trace(), self._loop).result(20)
-
-    def _count_calls(self, frame: FrameType, _event: str, _arg: object) -> Any:
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._count
-
-    def _count(self, _frame: FrameType, event: str, _arg: object) -> Any:
-        self._instructions += event == "opcode"
-        return self._count
 
     async def _serve(self) -> None:
         server = Server(Settings(**SETTINGS), self._agent)

@@ -1,4 +1,4 @@
-"""An invoke, a POST and a chunk cost no more than they did, in instructions of Python's machine.
+"""An invoke, a POST, a chunk and a span cost no more than they did, in Python's instructions.
 
 They are the same each time and on any machine. Who has made an operation cheaper, or has a good
 reason to make it dearer, writes the new number down; `pytest -rP` shows it.
@@ -13,19 +13,29 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from websockets.sync.client import connect
 
+from agentws.agent.context import InvocationContext
 from agentws.agent.handlers import Agent
-from tests.bench.counting import Counted, counted
+from agentws.config.settings import AgentSettings
+from agentws.telemetry.lean_export import LeanEncoder
+from agentws.telemetry.lean_tracing import LeanTracer, SpanRecord, WatchedProvider
+from agentws.telemetry.meters import SCOPE, meters_for
+from agentws.telemetry.operations import ObservingTelemetry
+from agentws.telemetry.sampling import EVERYTHING, Decisions
+from agentws.telemetry.trace_context import NO_TRACE
+from tests.bench.counting import Counted, counted, instructions_here
 from tests.support.processes import ROOT
 
 OPERATIONS = 50
 ROOM = 1.1
 
 COSTS = {
-    (3, 11): {"invoke": 1936, "post": 5160, "chunk": 278},
-    (3, 12): {"invoke": 1780, "post": 4745, "chunk": 270},
-    (3, 13): {"invoke": 1756, "post": 4715, "chunk": 262},
+    (3, 11): {"invoke": 1936, "post": 3622, "chunk": 278, "span": 734, "encoded span": 233},
+    (3, 12): {"invoke": 1780, "post": 3398, "chunk": 270, "span": 669, "encoded span": 220},
+    (3, 13): {"invoke": 1756, "post": 3322, "chunk": 262, "span": 655, "encoded span": 180},
 }
 """By version of Python, whose machines differ."""
 
@@ -59,7 +69,7 @@ def streaming() -> Iterator[Counted]:
 def locked_versions() -> bool:
     """Tell whether the packages that an operation goes through are those that were counted."""
     locked = (ROOT / "constraints.txt").read_text().splitlines()
-    names = ("aiohttp", "msgspec", "multidict", "yarl", "uvloop", "opentelemetry-api")
+    names = ("aiohttp", "msgspec", "multidict", "yarl", "uvloop", "opentelemetry-sdk")
     return all(f"{name}=={importlib.metadata.version(name)}" in locked for name in names)
 
 
@@ -109,6 +119,23 @@ def test_a_chunk_costs_no_more_than_it_did(streaming: Counted) -> None:
 
         more = streaming.instructions(repeated(long)) - streaming.instructions(repeated(short))
         check("chunk", more / OPERATIONS / 100)
+
+
+def test_a_span_costs_no_more_than_it_did() -> None:
+    resource, ended = Resource.get_empty(), list[SpanRecord]()
+    decisions = Decisions(EVERYTHING)
+    provider = WatchedProvider(decisions, resource, shutdown_on_exit=False, id_generator=decisions)
+    tracer = LeanTracer(provider, decisions, provider.get_tracer("t"), ended.append)
+    meter = meters_for([InMemoryMetricReader()], resource).get_meter("m")
+    telemetry = ObservingTelemetry(tracer, meter, AgentSettings())
+
+    def invoke() -> None:
+        with telemetry.begin("invoke_agent", InvocationContext("i", "s"), NO_TRACE):
+            pass
+
+    check("span", instructions_here(repeated(invoke)) / OPERATIONS)
+    encoder = LeanEncoder(resource, SCOPE)
+    check("encoded span", instructions_here(lambda: encoder.encode(ended)) / len(ended))
 
 
 def test_a_post_costs_no_more_than_it_did(echoing: Counted) -> None:

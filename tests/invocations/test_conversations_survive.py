@@ -69,7 +69,10 @@ class Guest:
 
     async def some_frames(self, client: Client) -> None:
         for _ in range(self.chance.choice([0, 1, 2, 3, 5, 8])):
-            self.take(frame := await client.receive())
+            frame = await client.receive()
+            if frame["type"] == "error" and frame["error"]["retryable"]:
+                return  # a busy machine's Redis did not answer: it comes back, and tries again
+            self.take(frame)
             if frame["type"] == "input_required":
                 await self.answer(client, frame["request_id"])
             if self.is_over:

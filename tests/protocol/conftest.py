@@ -2,7 +2,6 @@
 
 import json
 import string
-import uuid
 from typing import Any
 
 import pytest
@@ -78,7 +77,7 @@ GOOD_IDS = [
     "." * 255 + ":",
     "a" * 256,
     ID_CHARACTERS,
-    str(uuid.uuid4()),
+    "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
 ]
 
 json_values = st.recursive(
@@ -158,8 +157,6 @@ def refusal(message: str | bytes) -> BadFrame:
 
 def echo(bad: BadFrame) -> Fields:
     """Return what the answer tells of the message that it refuses."""
-    frame = ErrorFrame(error_body(bad.error), bad.action, bad.invocation_id, bad.session_id)
-    fields = json.loads(encode(frame))
-    return {
-        name: fields[name] for name in ("action", "invocation_id", "session_id") & fields.keys()
-    }
+    ids = bad.invocation_id, bad.session_id, bad.query_id
+    fields = json.loads(encode(ErrorFrame(error_body(bad.error), bad.action, *ids)))
+    return {name: value for name, value in fields.items() if name not in ("type", "error")}

@@ -28,8 +28,46 @@ from tests.protocol.conftest import (
 def test_what_is_no_json_is_refused(message: str, kind: Callable[[str], str | bytes]) -> None:
     bad = refusal(kind(message))
     assert bad.error.code == "invalid_json"
-    assert echo(bad) == {}
+    assert echo(bad).keys() <= {"action", "invocation_id"}
     assert len(bad.error.message) < 100
+
+
+_IDS_FIRST = '{ "action": "invoke", "query_id" :"q",\n"background":true,"invocation_id":"i",'
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '"payload":"\\ud83d"}',
+        '"payload":1e999}',
+        f'"payload":{nested(10_000)}}}',
+        '"payload":{"session_id":"s","x":1e999}}',
+        '"payload":"',
+        '"payload":{"x":NaN},"session_id":"s"}',
+    ],
+    ids=["half an emoji", "a number", "nested", "other ids inside", "cut off", "other ids behind"],
+)
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_ids_before_what_is_no_json_are_told(rest: str, kind: Callable[[str], str | bytes]) -> None:
+    bad = refusal(kind(_IDS_FIRST + rest))
+    assert bad.error.code == "invalid_json"
+    assert echo(bad) == {"action": "invoke", "query_id": "q", "invocation_id": "i"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"action":"invoke","invocation_id":"\\u0069","payload":1e999}',
+        '{"action":"invoke","payload":[1e999],"invocation_id":"i"}',
+        '{"action":"invoke","invocation_id":"i',
+        '{"action":"invoke","invocation_id":"i"',
+        '"action":"invoke","invocation_id":"i","payload":1}',
+        '{"action":"nope","invocation_id":"i","payload":1e999}',
+        '{"invocation_id":"i","payload":1e999}',
+    ],
+)
+def test_what_may_be_no_id_is_not_told(message: str) -> None:
+    assert echo(refusal(message)) == {}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,25 @@ async def test_300_invocations_give_300_trees_at_both_receivers(
     assert tags["ai.cloud.roleInstance"] == resource["service.instance.id"]
 
 
+async def test_the_sdks_exporter_counts_each_span_where_it_is_to_count(
+    start: Start, collector: Receiver
+) -> None:
+    counter = "otel.sdk.exporter.span.exported"
+    daemon = await start(
+        AGENT,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED="true",
+        OTEL_METRIC_EXPORT_INTERVAL="100",
+    )
+    await on_a_socket(daemon, 0)
+    await collector.until(50, "invoke_agent")
+    async with asyncio.timeout(20):
+        while 100 not in [count for count, _ in collector.measured(counter)]:
+            collector.news.clear()
+            await collector.news.wait()
+    await stop(daemon)
+
+
 async def over_http(daemon: Daemon) -> None:
     async with aiohttp.ClientSession() as session:
 

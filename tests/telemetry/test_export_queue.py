@@ -56,6 +56,22 @@ def test_a_full_batch_goes_at_once() -> None:
     queue.close()
 
 
+def test_what_came_while_a_batch_was_sent_waits_for_others() -> None:
+    exporter = Exporter()
+    exporter.may_go_on.clear()
+    queue = ExportQueue("numbers", exporter.export, Limits(batch=2, delay=3600))
+    for number in range(2):
+        queue.put(number)
+    exporter.await_call()  # which holds these two
+    queue.put(2)
+    exporter.may_go_on.set()
+    queue.put(3)
+    exporter.await_call()
+    queue.close()
+    queue.join(PATIENCE)
+    assert exporter.batches == [[0, 1], [2, 3]]
+
+
 def test_what_comes_to_a_full_queue_is_dropped_and_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import (
@@ -21,11 +22,12 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
     set_span_in_context,
 )
 
-from agentws.telemetry.lean_tracing import EndedSpan, LeanTracer, WatchedProvider
-from agentws.telemetry.sampling import Decisions
+from agentws.telemetry.lean_tracing import LeanTracer, SpanRecord, WatchedProvider
+from agentws.telemetry.sampling import EVERYTHING, KEPT, Decisions
 
 ATTRIBUTES = {"a": "b"}
 
@@ -47,7 +49,7 @@ class Bench:
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         decisions = Decisions(sampler)
         self.whole = Shelf()
-        self.lean: list[EndedSpan] = []
+        self.lean: list[SpanRecord] = []
         self.provider = WatchedProvider(decisions, shutdown_on_exit=False, id_generator=decisions)
         self.provider.add_span_processor(self.whole)
         self.provider.watched = False
@@ -165,6 +167,27 @@ def test_a_sampler_is_asked_once(sampler: Every, touched: bool) -> None:
         assert whole.context == span.get_span_context()
         assert (whole.attributes or {})["from"] == "sampler"
     assert len(bench.whole.spans) == (sampler.decision is not Decision.DROP)
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        None,
+        *(
+            SpanContext(5, 6, is_remote, TraceFlags(flags), state)
+            for is_remote in (False, True)
+            for flags in range(4)
+            for state in (TraceState(), TraceState([("a", "b")]))
+        ),
+    ],
+)
+def test_the_usual_sampler_is_not_asked_for_what_it_would_say(parent: SpanContext | None) -> None:
+    context = set_span_in_context(NonRecordingSpan(parent)) if parent else Context()
+    about: Any = (context, 5, "name", SpanKind.SERVER, ATTRIBUTES, None)
+    decided, said = Decisions(EVERYTHING).decide(parent, *about), EVERYTHING.should_sample(*about)
+    assert decided.decision is said.decision
+    assert (decided.trace_state or TraceState()) == (said.trace_state or TraceState())
+    assert decided is KEPT or decided.attributes == said.attributes
 
 
 def test_whoever_wants_to_see_every_span_sees_the_sdks() -> None:

@@ -43,8 +43,7 @@ def refuse_constant(name: str) -> None:
 def written(capsys: pytest.CaptureFixture[str]) -> str:
     """End the log, and return all of it."""
     for handler in logging.getLogger().handlers:
-        assert isinstance(handler, logging.StreamHandler)
-        assert handler.stream.close(PATIENCE)
+        assert handler.output.close(PATIENCE)  # type: ignore[attr-defined]
     captured = capsys.readouterr()
     assert captured.err == ""
     return captured.out
@@ -97,6 +96,15 @@ def test_a_line_is_json_whatever_its_fields(
     LOGGER.info("odd", extra={"value": value})
     (line,) = lines(capsys)
     assert line["message"] == "odd"
+
+
+def test_a_dict_in_place_of_a_message_gives_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    said = {"step": 3, "exc_info": "mine"}
+    LOGGER.info(said, exc_info=ValueError("x"), extra={"model": "m"})
+    (line,) = lines(capsys)
+    assert (line["message"], line["step"], line["model"]) == ("", 3, "m")
+    assert (line["exc_info"], said) == ("mine", {"step": 3, "exc_info": "mine"})
 
 
 @pytest.mark.parametrize("message", ["one\ntwo\r\nthree", "é \U0001f600 \u2028", "\ud800\n"])

@@ -103,7 +103,7 @@ class Commands:
         """Have something done after so many seconds."""
         return self._loop.call_later(seconds, step)
 
-    async def exchange(self, *commands: Sequence[bytes]) -> list[Any]:
+    async def exchange(self, *commands: tuple[bytes, ...]) -> list[Any]:
         """Send some commands past the queue, whether the commands is up or not.
 
         Raises what redis-py raises, and `TimeoutError`.
@@ -213,9 +213,11 @@ class Commands:
 
     def _settle_all(self, batch: Sequence[_Command], replies: Sequence[Any]) -> None:
         """Hand out replies; those that say "not me, not now" are no replies, but an outage."""
-        outage = next(filter(will_pass, replies), None)
+        errors = [reply for reply in replies if isinstance(reply, ResponseError)]
+        outage = next(filter(will_pass, errors), None)
         for command, reply in zip(batch, replies, strict=True):
-            _settle(command.reply, Unavailable() if will_pass(reply) else reply)
+            is_none = outage is not None and will_pass(reply)
+            _settle(command.reply, Unavailable() if is_none else reply)
         if outage is not None:
             self.fail(outage)
 

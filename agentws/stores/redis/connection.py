@@ -1,8 +1,9 @@
 """One connection to Redis."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, cast
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -10,6 +11,11 @@ from redis.exceptions import ResponseError
 from agentws.stores.redis.failures import NoToken, will_pass
 from agentws.stores.redis.identity import Token
 from agentws.stores.redis.route import Route
+
+_pack: Final = cast(
+    Callable[[tuple[bytes, ...]], bytes],  # where its types know of commands of one word only
+    pack_command,
+)
 
 
 class RedisConnection:
@@ -28,13 +34,13 @@ class RedisConnection:
         self._connection: AbstractConnection | None = None
         self._is_retired = False
 
-    async def send(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+    async def send(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
         """Return the replies, errors among them.
 
         A connection that was cut is opened anew, once: all that is sent may be sent twice. Raises
         what redis-py raises when there is no connection.
         """
-        message = b"".join(map(packed, commands))
+        message = b"".join(map(_pack, commands))
         try:
             return await self._exchange(message, len(commands))
         except NoToken:
@@ -66,12 +72,20 @@ class RedisConnection:
             elif token is not None and token is not self._token:
                 await self._authenticate(token)
             await self._connection.send_packed_command(message)
-            replies = [await _reply(self._connection) for _ in range(count)]
+            return await self._read(self._connection, count)
         except BaseException:
             await self.drop()
             raise
-        if any(map(will_pass, replies)):
-            self.retire()
+
+    async def _read(self, connection: AbstractConnection, count: int) -> list[Any]:
+        replies: list[Any] = []
+        for _ in range(count):
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+                if will_pass(error):
+                    self.retire()
         return replies
 
     async def _authenticate(self, token: Token) -> None:
@@ -80,20 +94,3 @@ class RedisConnection:
         await self._connection.send_command("AUTH", token.user, token.text)
         await self._connection.read_response()
         self._token = token
-
-
-def packed(arguments: Sequence[bytes]) -> bytes:
-    """Return a command as Redis reads it (RESP 2, an array of bulk strings).
-
-    redis-py's own packing took a fifth of the time of an invocation; this takes a fifth of that.
-    """
-    parts = [b"*%d\r\n" % len(arguments)]
-    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
-    return b"".join(parts)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from redis.exceptions import (
@@ -44,7 +44,7 @@ class Lease:
         self._pause = min(timings.lease / 4, NEWS_PATIENCE)
         self._up_since = time.monotonic()
         self._early = asyncio.Event()
-        self._doubtful: list[Sequence[bytes]] = []
+        self._doubtful: list[tuple[bytes, ...]] = []
 
     @property
     def may_judge(self) -> bool:
@@ -103,7 +103,7 @@ class Lease:
         self._must_begin = True
         self._early.set()
 
-    def doubt(self, undo: Sequence[bytes]) -> None:
+    def doubt(self, undo: tuple[bytes, ...]) -> None:
         """Take note of a command to be sent in the next session.
 
         It undoes what may or may not have been done in this one; in the next, it is not done.

@@ -33,26 +33,36 @@ class AccessLogger(AbstractAccessLogger):
 
         What watches the daemon and is answered well, is logged for who looks closely: at DEBUG.
         """
-        if response.status == 101:
+        status = response.status
+        if status == 101:
             return
         path = request.rel_url.raw_path  # as it came: decoded, it may hold what begins a line
-        level = logging.DEBUG if path in _ROUTINE and response.status == 200 else logging.INFO
+        level = logging.DEBUG if status == 200 and path in _ROUTINE else logging.INFO
         if self.logger.isEnabledFor(level):
-            fields = {"method": request.method, "path": path, "status": response.status}
-            fields |= {"duration_ms": round(time * 1000, 3), "request_id": request.get(REQUEST_ID)}
-            fields |= _particulars(request, response)
-            what = (request.method, path, response.status, ", cut" if CUT in request else "")
+            fields: dict[str, object] = {
+                "method": request.method,
+                "path": path,
+                "status": status,
+                "duration_ms": round(time * 1000, 3),
+                "request_id": request.get(REQUEST_ID),
+            }
+            is_cut = CUT in request
+            if is_cut:
+                fields["cut"] = True
+            _add_particulars(fields, request, response)
+            what = (request.method, path, status, ", cut" if is_cut else "")
             log_event(self.logger, level, "%s %s %d%s", *what, fields=fields)
 
 
-def _particulars(request: web.BaseRequest, response: web.StreamResponse) -> dict[str, object]:
-    """Return the fields that some lines have."""
-    fields: dict[str, object] = {name: request[key] for name, key in _OPTIONAL if key in request}
-    if ERROR_CODE in response:
+def _add_particulars(
+    fields: dict[str, object], request: web.BaseRequest, response: web.StreamResponse
+) -> None:
+    """Add the fields that some lines have."""
+    for name, key in _OPTIONAL:
+        if (value := request.get(key)) is not None:
+            fields[name] = value
+    if response.status >= 400 and ERROR_CODE in response:
         fields["error_code"] = response[ERROR_CODE]
-    if CUT in request:
-        fields["cut"] = True
-    return fields
 
 
 class ServerLogger(logging.LoggerAdapter[logging.Logger]):

@@ -20,15 +20,19 @@ from agentws.version import __version__
 
 ERROR_SOURCE_HEADER: Final = "x-platform-error-source"
 
-_SERVER: Final = "agentws/{} (python/{}.{})".format(
+JSON: Final = "application/json"
+
+SERVER_HEADER: Final = "x-platform-server"
+SERVER: Final = "agentws/{} (python/{}.{})".format(
     __version__, *platform.python_version_tuple()[:2]
 )
 
-_HEADERS: Final = {
+ID_HEADERS: Final = {
     REQUEST_ID: "x-request-id",
     SESSION_ID: "x-agent-session-id",
     INVOCATION_ID: INVOCATION_HEADER,
 }
+"""In which headers answers tell the ids of their requests (§1)."""
 
 _RETRY_AFTER: Final = "1"
 """Seconds after which a refused client may try again."""
@@ -64,7 +68,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
 
 def encoded_response(body: bytes, status: int = 200) -> web.Response:
     """Return JSON that is encoded already as an answer."""
-    return web.Response(body=body, status=status, content_type="application/json")
+    return web.Response(body=body, status=status, content_type=JSON)
 
 
 def error_response(error: InvocationError) -> web.Response:
@@ -98,7 +102,7 @@ def translated(error: web.HTTPException) -> web.Response:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put on every answer, 101 included, what §1 wants there."""
-    response.headers["x-platform-server"] = _SERVER
-    for key, header in _HEADERS.items():
+    response.headers[SERVER_HEADER] = SERVER
+    for key, header in ID_HEADERS.items():
         if key in request:
             response.headers[header] = request[key]

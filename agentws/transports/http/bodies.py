@@ -29,12 +29,16 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     coding = decoder(",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())))
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    await ask_for_body(request)
+    body = _Body(coding, limit)
     try:
-        if request.content.is_eof():  # all of it came with the head: no timer is needed
-            return await _decode_body(request, coding, limit)
+        if request.content.is_eof():  # all of it came with the head: nobody and no timer is needed
+            body.feed(request.content.read_nowait())
+            return body.whole()
+        await ask_for_body(request)
         async with asyncio.timeout(BODY_TIME):
-            return await _decode_body(request, coding, limit)
+            async for part in request.content.iter_any():
+                body.feed(part)
+            return body.whole()
     except TimeoutError as error:
         raise UnreadableBody(f"The body did not come within {BODY_TIME:g} s") from error
     except web.RequestPayloadError as error:
@@ -44,15 +48,28 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise UnreadableBody(str(error)) from error
 
 
-async def _decode_body(request: web.Request, coding: Plain, limit: int) -> bytes:
-    received, body = 0, bytearray()
-    async for part in request.content.iter_any():
-        received += len(part)
-        body += coding.feed(part, limit + 1 - len(body))
-        if max(received, len(body)) > limit:
-            raise _too_large(limit)
-    coding.end()
-    return bytes(body)
+class _Body:
+    """What has come of a body, decoded, within bounds."""
+
+    def __init__(self, coding: Plain, limit: int) -> None:
+        self._coding = coding
+        self._limit = limit
+        self._received = self._size = 0
+        self._decoded: list[bytes] = []
+
+    def feed(self, part: bytes) -> None:
+        """Take a part. Raises `payload_too_large`, and `Corrupt`."""
+        decoded = self._coding.feed(part, self._limit + 1 - self._size)
+        self._decoded.append(decoded)
+        self._received += len(part)
+        self._size += len(decoded)
+        if self._received > self._limit or self._size > self._limit:
+            raise _too_large(self._limit)
+
+    def whole(self) -> bytes:
+        """Return all of it, where no more will come. Raises `Corrupt`."""
+        self._coding.end()
+        return b"".join(self._decoded)
 
 
 def _too_large(limit: int) -> InvocationError:

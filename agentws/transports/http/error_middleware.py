@@ -102,6 +102,8 @@ def _has_left(request: web.Request) -> bool:
 
 def check_expectation(request: web.Request) -> None:
     """Raise `InvocationError` (417) where a request expects what is not done here."""
-    expected = ",".join(request.headers.getall(hdrs.EXPECT, ())).lower().split(",")
+    if hdrs.EXPECT not in request.headers:
+        return
+    expected = ",".join(request.headers.getall(hdrs.EXPECT)).lower().split(",")
     if {wish.strip() for wish in expected} - {"", _CONTINUE} and not leads_nowhere(request):
         raise InvocationError("invalid_request", "Unknown Expect", 417)

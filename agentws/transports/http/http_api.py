@@ -6,6 +6,7 @@ from typing import Final, get_args
 from aiohttp import hdrs, web
 from msgspec import Raw
 
+from agentws.agent.conversation import Draining
 from agentws.agent.handlers import Agent
 from agentws.config.settings import Settings
 from agentws.invocations.table import InvocationTable, may_exist
@@ -23,6 +24,7 @@ from agentws.transports.http.begun_answers import BEGUN
 from agentws.transports.http.bodies import read_body
 from agentws.transports.http.documents import Documents
 from agentws.transports.http.sse import END_ID, EventStream
+from agentws.transports.http.whole_answers import WholeAnswers
 from agentws.transports.http.wishes import (
     EVENTS,
     LAST_EVENT_ID,
@@ -48,6 +50,9 @@ MOST_COLLECTED: Final = 64 * 1024**2
 
 _RESPOND_ASYNC: Final = "respond-async"  # RFC 7240 §4.1
 
+_ON_DISCONNECT: Final[tuple[OnDisconnect, ...]] = get_args(OnDisconnect)
+_IF_SESSION_BUSY: Final[tuple[IfSessionBusy, ...]] = get_args(IfSessionBusy)
+
 
 class HttpApi:
     """Answers the routes of invocations, for an agent that has handlers."""
@@ -57,10 +62,12 @@ class HttpApi:
         table: InvocationTable,
         settings: Settings,
         agent: Agent,
+        draining: Draining,
     ) -> None:
         """Answer by `table`, and with the documents that describe the agent."""
         self._table = table
         self._documents = Documents(agent, settings.agent)
+        self._whole = WholeAnswers(draining)
         self._new_id = IdSource()
         self._session_id = settings.agent.session_id
         self._max_body_size = settings.http.max_body_size
@@ -73,8 +80,8 @@ class HttpApi:
         invocation_id, may_attach = invoked_id(request)
         if invocation_id is not None:
             request[INVOCATION_ID] = invocation_id
-        on_disconnect = header_choice(request, "x-agent-on-disconnect", get_args(OnDisconnect))
-        busy = header_choice(request, "x-agent-if-session-busy", get_args(IfSessionBusy))
+        on_disconnect = header_choice(request, "x-agent-on-disconnect", _ON_DISCONNECT)
+        busy = header_choice(request, "x-agent-if-session-busy", _IF_SESSION_BUSY)
         in_background = _RESPOND_ASYNC in preferences(request)
         payload = decode_payload(await read_body(request, self._max_body_size))
         invocation_id = request[INVOCATION_ID] = invocation_id or self._new_id()
@@ -166,8 +173,11 @@ class HttpApi:
         if not reader.log.record.streams:
             if wants_events(wishes):
                 return await self._event_stream(reader).respond(request)
-            await _collect(reader)
-            return encoded_response(reader.log.record.result or b"null")
+            await _await_end(reader)
+            result = reader.log.record.result or b"null"
+            if self._whole.will_do(request):
+                return self._whole.make(request, result)
+            return encoded_response(result)
         if wants_an_array(wishes):
             return encoded_response(b"[%b]" % b",".join(await _collect(reader)))
         return await self._event_stream(reader).respond(request)
@@ -208,6 +218,14 @@ def _promise(log: Log) -> web.Response:
     return response
 
 
+async def _await_end(reader: LogReader) -> None:
+    """Wait until the log has ended. Raises the error it ended with."""
+    while not reader.finished:
+        await reader.read()
+    if (error := reader.log.record.error) is not None:
+        raise error
+
+
 async def _collect(reader: LogReader) -> list[bytes]:
     """Return all chunks once the log has ended. Raises the error it ended with."""
     chunks: list[bytes] = []
@@ -221,8 +239,7 @@ async def _collect(reader: LogReader) -> list[bytes]:
                 "payload_too_large",
                 f"The stream is longer than {MOST_COLLECTED} bytes; ask for text/event-stream",
             )
-    if (error := reader.log.record.error) is not None:
-        raise error
+    await _await_end(reader)
     return chunks
 
 

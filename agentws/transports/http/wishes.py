@@ -1,5 +1,6 @@
 """What the headers of a request wish for its answer: its form, its place in a stream, its time."""
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -32,10 +33,14 @@ def starting_after(request: web.Request) -> int:
 
 def accepted(request: web.Request) -> Mapping[str, bool]:
     """Return what `Accept` says of the media types that it names: yes, or no where `q` is 0."""
+    return _weighed(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+
+
+@functools.lru_cache(maxsize=64)  # there are few clients that say something of their own
+def _weighed(accept: str) -> Mapping[str, bool]:
     return {
         media_type.strip().lower(): not _REFUSED.search(parameters)
-        for value in request.headers.getall(hdrs.ACCEPT, ())
-        for item in value.split(",")
+        for item in accept.split(",")
         for media_type, _, parameters in [item.partition(";")]
     }
 
@@ -52,5 +57,7 @@ def wants_events(accepted: Mapping[str, bool]) -> bool:
 
 def preferences(request: web.Request) -> Collection[str]:
     """Return what `Prefer` names, without values and parameters (RFC 7240 §2)."""
-    values = ",".join(request.headers.getall("Prefer", ())).split(",")
+    if "Prefer" not in request.headers:
+        return ()
+    values = ",".join(request.headers.getall("Prefer")).split(",")
     return {item.split(";")[0].strip().lower() for item in values}

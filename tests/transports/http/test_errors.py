@@ -114,7 +114,9 @@ async def test_an_internal_error_tells_nothing_but_to_the_log(
         assert answer.status == 200
 
 
-@pytest.mark.parametrize("value", [object(), {"a": {1j}}, "\ud800", {(): 1}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), {"a": {1j}}, "\ud800", {(): 1}], ids=["object", "set", "surrogate", "key"]
+)
 @pytest.mark.parametrize("role", ["invoke", "get", "cancel"])
 async def test_a_value_that_json_cannot_hold_is_an_internal_error(
     serve: Serve, session: Session, value: object, role: str
