@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from agentws.agent import handlers
 from agentws.agent.loading import is_loading
 from agentws.config.otel_variables import forget_empty
-from agentws.daemon.process import leave, open_streams
+from agentws.daemon.process import leave, open_streams, start_without_pauses
 from agentws.daemon.signals import Signals, Stopped
 
 
@@ -31,6 +31,7 @@ class Agent(handlers.Agent):
         if is_loading():
             return
         open_streams()
+        start_without_pauses()
         forget_empty(os.environ)
         try:
             code = self._serve({"server.host": host, "server.port": port}, Signals())

@@ -34,6 +34,10 @@ _POLL_INTERVAL: Final = 0.002
 """Seconds; start-up is measured to that precision."""
 
 
+_INSTALLED: Final = {"PYTHONDONTWRITEBYTECODE": ""}
+"""The environment in which a server finds byte code, from its second start on, as pip leaves it."""
+
+
 class ServerError(Exception):
     """A server did not start."""
 
@@ -212,7 +216,7 @@ class Servers:
         command = [python, "-m", *arguments, "--host", _HOST, "--port", str(port)]
         with tempfile.TemporaryDirectory() as folder:
             pauses = Pauses(Path(folder, "pauses"))
-            environment = os.environ | environment | {FILE: str(pauses.path)}
+            environment = {**os.environ, **_INSTALLED, **environment, FILE: str(pauses.path)}
             log = Path(folder, "log")
             started_at = time.perf_counter()
             with (

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import webbrowser
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -124,6 +123,8 @@ def _open(page: str) -> None:
         return
 
     def open_page() -> None:
+        import webbrowser
+
         with contextlib.suppress(Exception):
             webbrowser.open(page)
 

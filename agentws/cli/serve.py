@@ -8,7 +8,7 @@ import click
 
 from agentws.cli.options import configured, keyed
 from agentws.cli.starting import StartError, load_config, load_handler, needed_packages
-from agentws.daemon.process import leave
+from agentws.daemon.process import leave, start_without_pauses
 from agentws.daemon.signals import Signals, Stopped
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ to stdout.
 @configured
 def serve(file: Path | None, **flags: object) -> None:
     """Run the daemon; the process ends with its exit code."""
+    start_without_pauses()
     try:
         code = _serve(file, keyed(flags), Signals())
     except Stopped:

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from agentws.auth.cors import allow_origins
+from agentws.config.requirements import needed
 from agentws.daemon.parts import FRAMED_PATH, RAW_PATH, Parts
 from agentws.protocol.errors import InvocationError
 from agentws.transports.http import begun_answers
@@ -31,7 +31,7 @@ _FIELD_SIZE: Final = 16 * 1024
 
 
 def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRoute]]:
-    """Return the application, and the routes that it serves."""
+    """Return the application, and the routes that it serves. Raises `PackageError`."""
     app = web.Application(middlewares=[answering_errors(_counting_admission(parts))])
     app.on_response_prepare.extend((add_headers, parts.health.part, begun_answers.begin))
     if parts.class_http is not None:
@@ -42,6 +42,8 @@ def make_application(parts: Parts) -> tuple[web.Application, list[web.AbstractRo
         app.on_cleanup.append(console.leave)
     routes = serve_routes(app, _routes(parts), console.page_routes if console else ())
     if parts.origins.some_are_allowed:
+        with needed():
+            from agentws.auth.cors import allow_origins
         allow_origins(app, parts.origins)
     return app, routes
 

@@ -1,5 +1,7 @@
 """The parts of one daemon, put together: who is handed what."""
 
+from typing import TYPE_CHECKING
+
 from opentelemetry import metrics, trace
 
 from agentws.agent.class_style import InvocationWebSocketHandler
@@ -11,8 +13,6 @@ from agentws.auth.access import AccessControl
 from agentws.auth.origins import LOOPBACK_NAMES, Hosts, Origins
 from agentws.config.requirements import PackageError, needed
 from agentws.config.settings import Settings, is_loopback
-from agentws.console.routes import Console
-from agentws.console.state import Development, State
 from agentws.invocations.table import InvocationTable
 from agentws.stores.memory import MemoryStore
 from agentws.stores.store import Store, StoreError
@@ -27,6 +27,10 @@ from agentws.transports.websocket.framed_ws import FramedEndpoint
 from agentws.transports.websocket.raw_ws import RawEndpoint
 from agentws.transports.websocket.registry import ConnectionRegistry
 
+if TYPE_CHECKING:
+    from agentws.console.routes import Console
+    from agentws.console.state import Development
+
 FRAMED_PATH = "/invocations_ws/ws"
 RAW_PATH = "/invocations_ws"
 
@@ -35,9 +39,9 @@ class Parts:
     """Everything that serves one agent; to be made inside the event loop that it will run in."""
 
     def __init__(
-        self, settings: Settings, served: Served, development: Development | None = None
+        self, settings: Settings, served: Served, development: "Development | None" = None
     ) -> None:
-        """Raise `TelemetryError` and `StoreError` for settings that cannot be."""
+        """Raise `TelemetryError`, `StoreError` and `PackageError` for settings that cannot be."""
         self.settings = settings
         self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
         self.telemetry = telemetry = _make_telemetry(settings)
@@ -88,7 +92,10 @@ class Parts:
         )
         self.api = self.class_http or HttpApi(self.table, settings, agent, draining)
 
-    def _make_console(self, development: Development | None) -> Console:
+    def _make_console(self, development: "Development | None") -> "Console":
+        from agentws.console.routes import Console
+        from agentws.console.state import State
+
         tally = Tally()
         self.telemetry.metrics.keep(tally)
         state = State(

@@ -48,7 +48,7 @@ class Server:
     ) -> None:
         """Put the parts together; `origin` is what the log should tell of where settings came from.
 
-        Raises `TelemetryError` and `StoreError` for settings that cannot be.
+        Raises `TelemetryError`, `StoreError` and `PackageError` for settings that cannot be.
         """
         self._origin = origin
         self._supervision = supervision

@@ -2,10 +2,12 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from agentws.console.state import Development
+if TYPE_CHECKING:
+    from agentws.console.state import Development
 
 
 class Supervision(Struct, frozen=True):
@@ -13,6 +15,6 @@ class Supervision(Struct, frozen=True):
 
     sockets: Sequence[socket.socket]
     """Listened on already; the process after this one listens, too, before this one has ended."""
-    development: Development
+    development: "Development"
     on_listening: Callable[[], object]
     """Called when all is served."""

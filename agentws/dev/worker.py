@@ -16,7 +16,7 @@ from agentws.agent.loading import ImportFailure, LoadError, Served, TargetError,
 from agentws.config.otel_variables import forget_empty
 from agentws.config.sources import ConfigError, Loaded
 from agentws.console.state import Development
-from agentws.daemon.process import leave, open_streams
+from agentws.daemon.process import leave, open_streams, start_without_pauses
 from agentws.daemon.run import START_ERRORS, run
 from agentws.daemon.signals import Signals, Stopped
 from agentws.daemon.supervision import Supervision
@@ -30,6 +30,7 @@ def main() -> None:
     """Wait for what to serve, serve it until told to end, and exit."""
     _leave_keyboard_to_supervisor()
     open_streams()
+    start_without_pauses()
     with contextlib.suppress(ImportError):
         import uvloop  # noqa: F401 - which takes a moment
     channel = Channel(int(sys.argv[1]))

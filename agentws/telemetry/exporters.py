@@ -1,20 +1,15 @@
 """The exporters that are configured: for Application Insights, for an OTLP collector, or both.
 
-Imported only where one of them is configured, as the packages behind them take over half a second.
+Imported only where one of them is configured, and each only with its protocol's packages, as all of
+them take over half a second.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from os import environ
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from msgspec import Struct
-from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc_logs
-from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc_metrics
-from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_spans
-from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
-from opentelemetry.exporter.otlp.proto.http import metric_exporter as http_metrics
-from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_spans
 from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
@@ -26,13 +21,10 @@ from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioB
 
 from agentws.config.requirements import needed
 from agentws.config.settings import TelemetrySettings
-from agentws.telemetry.lean_export import lean_exporter
 from agentws.telemetry.lean_tracing import SpanRecord
 from agentws.telemetry.meters import SCOPE
 from agentws.telemetry.operations import TelemetryError
 from agentws.telemetry.sampling import EVERYTHING
-
-Exporter = TypeVar("Exporter")
 
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
@@ -89,23 +81,18 @@ def application_insights(connection_string: str, resource: Resource) -> Backend:
 
 
 def collector(endpoint: str, resource: Resource) -> Backend:
-    """Return what exports to a collector. Raises `TelemetryError` for a protocol that is none."""
+    """Return what exports to a collector.
 
-    def over_http(endpoint: str) -> Callable[[Spans], bool]:
-        if any(environ.get(name) for name in _OF_EACH_SPAN):
-            return _made_whole(http_spans.OTLPSpanExporter(endpoint=endpoint), resource)
-        return lean_exporter(endpoint, resource, SCOPE).export
-
-    def over_grpc(endpoint: str) -> Callable[[Spans], bool]:
-        return _made_whole(grpc_spans.OTLPSpanExporter(endpoint=endpoint), resource)
-
+    Raises `TelemetryError` for a protocol that is none, and `PackageError`.
+    """
+    for_spans, to_spans = _otlp("TRACES", endpoint)
+    for_records, to_records = _otlp("LOGS", endpoint)
+    for_metrics, to_metrics = _otlp("METRICS", endpoint)
     return Backend(
         "OTLP",
-        _of_protocol("TRACES", over_http, over_grpc, endpoint),
-        _of_protocol("LOGS", http_logs.OTLPLogExporter, grpc_logs.OTLPLogExporter, endpoint),
-        _of_protocol(
-            "METRICS", http_metrics.OTLPMetricExporter, grpc_metrics.OTLPMetricExporter, endpoint
-        ),
+        for_spans.spans(to_spans, resource),
+        for_records.records(endpoint=to_records),
+        for_metrics.metrics(endpoint=to_metrics),
     )
 
 
@@ -119,10 +106,18 @@ def _made_whole(exporter: SpanExporter, resource: Resource) -> Callable[[Spans],
     return export
 
 
-def _of_protocol(
-    signal: str, http: Callable[..., Exporter], grpc: Callable[..., Exporter], endpoint: str
-) -> Exporter:
-    """Make an exporter as the variables of OTLP want it; all others it reads by itself.
+class _Protocol(Struct, frozen=True):
+    """What exports by one of the protocols of OTLP."""
+
+    spans: Callable[[str, Resource], Callable[[Spans], bool]]
+    records: Callable[..., LogRecordExporter]
+    metrics: Callable[..., MetricExporter]
+
+
+def _otlp(signal: str, endpoint: str) -> tuple[_Protocol, str]:
+    """Return a signal's protocol and endpoint as the variables of OTLP want them.
+
+    All other variables are read by the exporters themselves.
 
     https://opentelemetry.io/docs/specs/otel/protocol/exporter/
     """
@@ -130,13 +125,41 @@ def _of_protocol(
     protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get(_PROTOCOL)
     match protocol or "http/protobuf":
         case "http/protobuf":
-            return http(endpoint=own or f"{endpoint.rstrip('/')}/v1/{signal.lower()}")
+            return _http(), own or f"{endpoint.rstrip('/')}/v1/{signal.lower()}"
         case "grpc":
-            return grpc(endpoint=own or endpoint)
+            return _grpc(), own or endpoint
         case other:
             raise TelemetryError(
                 f"environment {_PROTOCOL} should be http/protobuf or grpc, not {other!r}"
             )
+
+
+@needed()
+def _http() -> _Protocol:
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from agentws.telemetry.lean_export import lean_exporter
+
+    def spans(endpoint: str, resource: Resource) -> Callable[[Spans], bool]:
+        if any(environ.get(name) for name in _OF_EACH_SPAN):
+            return _made_whole(OTLPSpanExporter(endpoint=endpoint), resource)
+        return lean_exporter(endpoint, resource, SCOPE).export
+
+    return _Protocol(spans, OTLPLogExporter, OTLPMetricExporter)
+
+
+@needed()
+def _grpc() -> _Protocol:
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    def spans(endpoint: str, resource: Resource) -> Callable[[Spans], bool]:
+        return _made_whole(OTLPSpanExporter(endpoint=endpoint), resource)
+
+    return _Protocol(spans, OTLPLogExporter, OTLPMetricExporter)
 
 
 def sampler_of(settings: TelemetrySettings) -> Sampler:

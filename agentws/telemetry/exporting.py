@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import environ
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import set_logger_provider
@@ -22,7 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from agentws.config.otel_variables import Signal, exports
-from agentws.config.requirements import PackageError
+from agentws.config.requirements import PackageError, needed
 from agentws.config.settings import AgentSettings, TelemetrySettings
 from agentws.telemetry.export_queue import ExportQueue, as_exporter
 from agentws.telemetry.exporter_noise import _Others, keep_exporters_aside, without_secrets
@@ -36,7 +37,6 @@ from agentws.telemetry.lean_tracing import LeanTracer, WatchedProvider
 from agentws.telemetry.logs import InvocationFilter
 from agentws.telemetry.meters import SCOPE, meters_for, resource_of
 from agentws.telemetry.operations import ObservingTelemetry, TelemetryError
-from agentws.telemetry.prometheus import Scrapes
 from agentws.telemetry.queued import (
     MetricReader,
     QueuedRecords,
@@ -46,6 +46,9 @@ from agentws.telemetry.queued import (
     queue_of_spans,
 )
 from agentws.telemetry.sampling import Decisions
+
+if TYPE_CHECKING:
+    from agentws.telemetry.prometheus import Scrapes
 
 
 def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemetry:
@@ -60,7 +63,7 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
             backends.append(application_insights(settings.connection_string, resource))
         if settings.otlp_endpoint:
             backends.append(collector(settings.otlp_endpoint, resource))
-        scrapes = Scrapes() if settings.prometheus else None
+        scrapes = _scrapes() if settings.prometheus else None
         return Exporting(backends, resource, sampler_of(settings), agent, scrapes)
     except (TelemetryError, PackageError):
         raise
@@ -68,6 +71,13 @@ def start(settings: TelemetrySettings, agent: AgentSettings) -> ObservingTelemet
         raise TelemetryError(
             f"telemetry is wrongly configured: {without_secrets(str(error))}"
         ) from error
+
+
+@needed()
+def _scrapes() -> "Scrapes":
+    from agentws.telemetry.prometheus import Scrapes
+
+    return Scrapes()
 
 
 class Exporting(ObservingTelemetry):
@@ -81,7 +91,7 @@ class Exporting(ObservingTelemetry):
         resource: Resource,
         sampler: Sampler,
         agent: AgentSettings,
-        scrapes: Scrapes | None,
+        scrapes: "Scrapes | None",
     ) -> None:
         signals: tuple[Signal, ...] = ("TRACES", "LOGS", "METRICS")
         of_traces, of_logs, of_metrics = (

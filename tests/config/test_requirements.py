@@ -31,10 +31,12 @@ TOKENS = {
 @pytest.mark.parametrize(
     ("broken", "variables"),
     [
-        ("grpc", OTLP),
+        ("requests", OTLP),
+        ("grpc", {**OTLP, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}),
+        ("prometheus_client", {**OTLP, "AGENTWS_TELEMETRY__PROMETHEUS": "true"}),
         ("jwt", TOKENS),
         ("redis", {"AGENTWS_STORE__URL": "redis://127.0.0.1:9"}),
-        ("aiohttp_cors", {}),
+        ("aiohttp_cors", {"AGENTWS_HTTP__CORS_ORIGINS": "https://app.example"}),
         ("pydantic_settings", {}),
     ],
 )

@@ -64,6 +64,46 @@ async def test_probes_answer_while_it_runs(launch: Start, session: Session) -> N
     assert (line["error_code"], line["invocation_id"]) == ("not_found", "i")
 
 
+async def test_nothing_is_collected_while_it_starts(launch: Start) -> None:
+    daemon = await launch(
+        """\
+        import gc
+
+        def collections():
+            return sum(generation["collections"] for generation in gc.get_stats())
+
+        at_import = collections()
+
+        @agent.startup_handler
+        async def started():  # by now, all is imported
+            global during_start
+            during_start = collections() - at_import
+
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            return during_start
+        """
+    )
+    async with daemon.connect() as client:
+        assert (await client.ask(action="invoke"))["payload"] == 0
+
+
+async def test_what_is_not_configured_is_not_imported(launch: Start) -> None:
+    daemon = await launch(
+        """\
+        @agent.invoke_handler
+        async def invoke(payload, context):
+            return [name for name in payload if name in sys.modules]
+        """,
+        telemetry__otlp_endpoint="http://127.0.0.1:9",  # spoken to over HTTP
+    )
+    features = ["requests", "grpc", "prometheus_client", "azure", "redis", "jwt", "aiohttp_cors"]
+    features += ["agentws.console.routes", "agentws.cli.main", "rich", "watchfiles", "webbrowser"]
+    async with daemon.connect() as client:
+        answer = await client.ask(action="invoke", payload=features)
+        assert answer["payload"] == ["requests", "agentws.cli.main"]
+
+
 STUBBORN = {
     "a handler that swallows its cancellation": """\
         @agent.invoke_handler

@@ -73,9 +73,10 @@ class FramedSocket:
     """One client's socket: reads actions, answers them, follows what it started or attached to."""
 
     __slots__ = (
+        "_burst",
+        "_burst_began_at",
         "_caller",
         "_connection",
-        "_follow_ups",
         "_followings",
         "_max_age",
         "_set_aside",
@@ -102,17 +103,18 @@ class FramedSocket:
             connection, compressed=bool(ws.compress), max_frame_size=settings.max_frame_size
         )
         self._followings = Followings(self._writer)
-        self._follow_ups = FollowUps(
-            table, caller, connection.session_id, self._writer, self._followings
-        )
         self._tasks: dict[asyncio.Task[None], None] = {}  # an empty set takes 216 bytes
         self._set_aside: list[WSMessage] = []
+        self._burst, self._burst_began_at = 0, self._writer.written_at
 
     async def run(self) -> None:
         """Serve the socket until it ends, then see its last actions through."""
-        age = AgeClock(self, self._max_age)
+        age, aside = AgeClock(self, self._max_age), self._set_aside
         try:
-            last = await self._read()
+            # No coroutine more, and no name for a message: an idle socket would hold both.
+            while (last := self._take(aside.pop(0) if aside else await self._ws.receive())) is None:
+                if self._is_ahead:
+                    await self._wait_for_others()
             self._connection.note_last(last)
             if last.type is WSMsgType.CLOSE:
                 await self._answer_what_came_before()
@@ -163,29 +165,37 @@ class FramedSocket:
 
     # --- reading ---
 
-    async def _read(self) -> WSMessage:
-        """Act on messages until one ends the socket; return that one."""
-        burst, begun_at = 0, self._writer.written_at
-        while True:
-            message = self._set_aside.pop(0) if self._set_aside else await self._ws.receive()
-            match message.type:
-                case WSMsgType.TEXT | WSMsgType.BINARY:
-                    self._act_on(message.data)
-                case WSMsgType.PING:
-                    self._writer.pong(message.data)
-                case WSMsgType.PONG:
-                    pass
-                case _:
-                    return message
-            burst += 1
-            if self._writer.is_over_high_water or self._has_many_actions:
-                await self._let_others_have_their_turn()
-                await self._writer.below_high_water()
-            elif burst >= READ_BURST:
-                # What was written since they were counted from, was written in others' turns.
-                if self._writer.written_at == begun_at:
-                    await self._let_others_have_their_turn()
-                burst, begun_at = 0, self._writer.written_at
+    def _take(self, message: WSMessage) -> WSMessage | None:
+        """Act on a message, or return it if it is the last."""
+        match message.type:
+            case WSMsgType.TEXT | WSMsgType.BINARY:
+                self._act_on(message.data)
+            case WSMsgType.PING:
+                self._writer.pong(message.data)
+            case WSMsgType.PONG:
+                pass
+            case _:
+                return message
+        self._burst += 1
+        return None
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether more has come than others, or the client, bear."""
+        return (
+            self._burst >= READ_BURST or self._writer.is_over_high_water or self._has_many_actions
+        )
+
+    async def _wait_for_others(self) -> None:
+        """Let others have their turn, unless they had it, and the client read its answers."""
+        if self._writer.is_over_high_water or self._has_many_actions:
+            await self._let_others_have_their_turn()
+            await self._writer.below_high_water()
+            return
+        # What was written since they were counted from, was written in others' turns.
+        if self._writer.written_at == self._burst_began_at:
+            await self._let_others_have_their_turn()
+        self._burst, self._burst_began_at = 0, self._writer.written_at
 
     async def _let_others_have_their_turn(self) -> None:
         """Wait for a turn of the event loop, without losing what was received already (§3).
@@ -309,7 +319,9 @@ class FramedSocket:
             reason = PlatformError("too_many_invocations", "Too many actions wait for an answer")
             self._writer.post(refusal_of(frame, reason))
         else:
-            self._own(self._see_through(frame, self._follow_ups.ask(frame)))
+            session_id = self._connection.session_id
+            asked = FollowUps(self._table, self._caller, session_id, self._writer, self._followings)
+            self._own(self._see_through(frame, asked.ask(frame)))
 
     @property
     def _has_many_actions(self) -> bool:
@@ -371,6 +383,7 @@ class FramedEndpoint:
                 autoping=False,  # pings are answered by the writer, at the pace of the peer
                 writer_limit=sys.maxsize,  # the writer waits, aiohttp need not
             )
+            ws.headers.clear()  # they were sent, and take memory for as long as the socket is open
             socket = FramedSocket(ws, connection, caller, self._table, self._acceptor.settings)
             place.give(socket)
             self._app_pings.add(socket)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import tracemalloc
 
 import pytest
 from aiohttp import ClientError, ClientSession, WSMsgType
@@ -79,3 +80,14 @@ async def test_the_limit_counts_bytes_not_characters(serve: Serve) -> None:
         assert len(message) < 1000 < len(message.encode())
         await client.connection.send(message)
         assert await client.closed() == 1009
+
+
+async def test_a_socket_that_waits_has_let_go_of_its_last_message(serve: Serve) -> None:
+    server = await serve(agent_of(echo))
+    async with server.connect() as client:
+        await client.ask(action="ping")
+        tracemalloc.start()
+        await client.ask(action="ping", unknown="x" * 3 * MIB)
+        held, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < MIB < peak
