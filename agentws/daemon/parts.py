@@ -12,7 +12,8 @@ from agentws.agent.readiness import Readiness
 from agentws.auth.access import AccessControl
 from agentws.auth.origins import LOOPBACK_NAMES, Hosts, Origins
 from agentws.config.requirements import PackageError, needed
-from agentws.config.settings import Settings, is_loopback
+from agentws.config.settings import Settings
+from agentws.config.values import is_loopback
 from agentws.invocations.table import InvocationTable
 from agentws.stores.memory import MemoryStore
 from agentws.stores.store import Store, StoreError
