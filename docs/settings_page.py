@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from agentws.config.settings import OPTIONS, SECTIONS, Option
+from agentws.config.options import OPTIONS, SECTIONS, Option
 
 PAGE: Final = Path(__file__).with_name("configuration.md")
 

@@ -2,175 +2,45 @@
 
 An option is a field of its section: name, type and bounds, default, a line of description, the
 flag and the platform's variable that set it too, and how to print it if it is secret. Environment
-variables, what `agentws check` prints and `config.example.toml` all follow from that.
+variables, what `agentws check` prints and `config.example.toml` all follow from that (`options`).
 """
 
-import re
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
-from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self, cast, get_origin
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agentws.protocol.identifiers import ID_RULE, is_id
+from agentws.config.values import (
+    Bytes,
+    ConnectionString,
+    Count,
+    Endpoint,
+    EventLoop,
+    HttpUrl,
+    IfSessionBusy,
+    Limit,
+    LogFormat,
+    LogLevel,
+    OnDisconnect,
+    OriginPattern,
+    Port,
+    Ratio,
+    Seconds,
+    Secrets,
+    SessionId,
+    SomeBytes,
+    SomeSeconds,
+    StoreAuth,
+    StorePrefix,
+    StoreUrl,
+    default_log_format,
+    without_credentials,
+)
 
 
 def _stars(secret: object) -> str:
     return "***" if secret else ""
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL that may be shown, without user, password and query."""
-    # Up to the last "@", because a password may hold a "/" or "@" that nobody escaped.
-    bare = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.I | re.S)
-    return re.sub(r"\?.+", "?***", bare, flags=re.S)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address to listen on is reached from this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _is_store_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_there = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    is_redis = parts.scheme in ("redis", "rediss") and is_there and not re.search(r"\s", url)
-    return url == "memory://" or (is_redis and bool(re.fullmatch(r"/?[0-9]*", parts.path)))
-
-
-def _required(test: Callable[[str], object], wish: str) -> AfterValidator:
-    def tested(value: str) -> str:
-        if not test(value):
-            raise ValueError(f"should {wish}")
-        return value
-
-    return AfterValidator(tested)
-
-
-def _with_those_in_files(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace `file:PATH` by the lines of that file, so that secrets need be nowhere else."""
-    found: list[str] = []
-    for secret in secrets:
-        path = secret.removeprefix("file:")
-        found += [secret] if path == secret else _lines(Path(path))
-    return tuple(found)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-    except OSError as error:
-        raise ValueError(f"should name a file to read, but {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"should name a file in UTF-8, unlike {path}") from error
-    if not any(lines):  # a door with no key would be open
-        raise ValueError(f"should name a file with a key on each line, but {path} has none")
-    return [line for line in lines if line]
-
-
-def _log_format() -> str:
-    return "text" if sys.stdout.isatty() else "json"
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Count = Annotated[int, Field(gt=0)]
-Limit = Annotated[int, Field(ge=0)]
-Bytes = Annotated[int, Field(gt=0)]
-SomeBytes = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
-Texts = tuple[Text, ...]
-SessionId = Annotated[str, _required(lambda value: not value or is_id(value), f"be {ID_RULE}")]
-StoreUrl = Annotated[
-    str,
-    _required(
-        _is_store_url,
-        "be memory://, redis://HOST or rediss://HOST, with :PORT and /DATABASE where needed, and "
-        "special characters of a password percent-encoded",
-    ),
-]
-StorePrefix = Annotated[
-    str,
-    _required(
-        re.compile(r"[A-Za-z0-9._-]+").fullmatch, "be letters, digits, dots, underscores and dashes"
-    ),
-]
-HttpUrl = Annotated[
-    str, _required(re.compile(r"(https?://\S+)?").fullmatch, "begin with http:// or https://")
-]
-
-
-def _is_endpoint(url: str) -> bool:
-    """Tell whether a URL names a server that HTTP can be spoken to."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _is_connection_string(text: str) -> bool:
-    """Tell whether a connection string has all that is needed: a key, and a URL if any."""
-    pairs = [part.partition("=") for part in text.rstrip("; ").split(";")]
-    fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    endpoint = fields.get("ingestionendpoint")
-    return (
-        all(sign for _, sign, _ in pairs)
-        and bool(fields.get("instrumentationkey"))
-        and (endpoint is None or _is_endpoint(endpoint))
-    )
-
-
-Endpoint = Annotated[
-    str,
-    _required(lambda url: not url or _is_endpoint(url), "be a URL such as http://localhost:4318"),
-]
-ConnectionString = Annotated[
-    str,
-    _required(
-        lambda text: not text or _is_connection_string(text),
-        "look like InstrumentationKey=…;IngestionEndpoint=https://…",
-    ),
-]
-Secrets = Annotated[Texts, AfterValidator(_with_those_in_files)]
-_SCHEME: Final = r"[a-z][a-z0-9+.-]*://"
-_HOST: Final = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?"
-OriginPattern = Annotated[
-    str,
-    _required(
-        re.compile(rf"\*|{_SCHEME}(\*\.)?{_HOST}", re.I).fullmatch,
-        "be an origin such as https://app.example or https://*.app.example, or *",
-    ),
-]
-IfSessionBusy = Annotated[Literal["parallel", "reject", "interrupt"], BeforeValidator(_lower)]
-OnDisconnect = Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)]
-StoreAuth = Annotated[Literal["password", "entra"], BeforeValidator(_lower)]
-LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
-EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], BeforeValidator(_lower)]
-LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
-]
 
 
 def _option(
@@ -224,7 +94,8 @@ class ServerSettings(Section):
         "info", "Least level to log: debug, info, warning, error or critical."
     )
     log_format: LogFormat = _option(
-        _log_format, "Form of log lines: json or text; when unset, json, but text on a terminal."
+        default_log_format,
+        "Form of log lines: json or text; when unset, json, but text on a terminal.",
     )
 
 
@@ -440,65 +311,3 @@ class Settings(BaseSettings):
                 "token can be sent on a handshake in no other way"
             )
         return self
-
-
-@dataclass(frozen=True)
-class Option:
-    """One declared setting and the names it goes by."""
-
-    section: str
-    name: str
-    field: FieldInfo
-    flag: str
-    platform: str
-    redact: Callable[[Any], str] | None
-    has_effect: bool
-    """Whether what it sets is built; who sets it otherwise is warned."""
-
-    @property
-    def default(self) -> Any:
-        """The value where nobody sets another."""
-        return self.field.get_default(call_default_factory=True, validated_data={})
-
-    @property
-    def variable(self) -> str:
-        """The environment variable, such as `AGENTWS_SERVER__PORT`."""
-        return f"AGENTWS_{self.section}__{self.name}".upper()
-
-    def parsed(self, text: str) -> object:
-        """The value of a variable, split at its commas if this option is a list."""
-        if get_origin(self.field.annotation) is not tuple:
-            return text
-        items = tuple(item.strip() for item in text.split(",") if item.strip())
-        # Commas alone are no list: what looks as if it were set, and says nothing, is a mistake.
-        return items or (("",) if text.strip() else ())
-
-    def printed(self, value: object) -> str:
-        """A value as one line without secrets, spelt as in a variable; `-` for none."""
-        text = self.redact(value) if self.redact else _spelt(value)
-        return (text if text.isprintable() else ascii(text)) or "-"
-
-
-def _spelt(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case float():
-            return str(value).removesuffix(".0")
-        case tuple():
-            return ",".join(value)
-        case _:
-            return str(value)
-
-
-SECTIONS: Final[Mapping[str, type[Section]]] = MappingProxyType(
-    {name: cast(type[Section], field.annotation) for name, field in Settings.model_fields.items()}
-)
-
-OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
-    {
-        f"{section}.{name}": Option(section, name, field, **cast(Any, field.json_schema_extra))
-        for section, model in SECTIONS.items()
-        for name, field in model.model_fields.items()
-    }
-)

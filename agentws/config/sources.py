@@ -20,13 +20,9 @@ from pydantic import ValidationError
 from pydantic_settings import InitSettingsSource
 
 from agentws.config import otel_variables
-from agentws.config.settings import (
-    OPTIONS,
-    SECTIONS,
-    Option,
-    Settings,
-    is_loopback,
-)
+from agentws.config.options import OPTIONS, SECTIONS, Option
+from agentws.config.settings import Settings
+from agentws.config.values import is_loopback
 
 
 class ConfigError(Exception):

@@ -10,8 +10,9 @@ from typing import Final
 from msgspec import Struct
 
 from agentws.client.socket import in_words
+from agentws.config.options import OPTIONS
 from agentws.config.requirements import needed
-from agentws.config.settings import OPTIONS, Settings
+from agentws.config.settings import Settings
 from agentws.daemon.parts import make_store
 
 PATIENCE: Final = 3.0

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from agentws.config.settings import EventLoop
+from agentws.config.values import EventLoop
 from agentws.daemon.process import threads_are_left
 
 _logger: Final = logging.getLogger("agentws.daemon")

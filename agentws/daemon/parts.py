@@ -12,7 +12,8 @@ from agentws.agent.readiness import Readiness
 from agentws.auth.access import AccessControl
 from agentws.auth.origins import LOOPBACK_NAMES, Hosts, Origins
 from agentws.config.requirements import PackageError, needed
-from agentws.config.settings import Settings, is_loopback
+from agentws.config.settings import Settings
+from agentws.config.values import is_loopback
 from agentws.invocations.table import InvocationTable
 from agentws.stores.memory import MemoryStore
 from agentws.stores.store import Store, StoreError
@@ -43,54 +44,69 @@ class Parts:
     ) -> None:
         """Raise `TelemetryError`, `StoreError` and `PackageError` for settings that cannot be."""
         self.settings = settings
-        self.agent = agent = served if isinstance(served, Agent) else _agent_around(served)
-        self.telemetry = telemetry = _make_telemetry(settings)
+        self.agent = served if isinstance(served, Agent) else _agent_around(served)
+        self.telemetry = _make_telemetry(settings)
         self.store = make_store(settings)
-        self.draining = draining = Draining()
-        readiness = Readiness(agent.readiness) if agent.readiness else None
-        self.health = Health(self.store, draining, readiness)
-        telemetry.metrics.watch_checks(lambda: self.health.known)
-        telemetry.metrics.tell_limits(
-            settings.invocations.max_running, settings.websocket.max_connections
-        )
-        self.table = InvocationTable(
-            agent,
-            self.store,
-            settings.invocations,
-            telemetry,
-            send_timeout=settings.websocket.send_timeout,
-            logs_ends=settings.server.invocation_log,
-            draining=draining,
-        )
+        self.draining = Draining()
+        self.health = self._make_health()
+        self.table = self._make_table()
         self.registry = ConnectionRegistry(
-            settings.websocket.max_connections, _connection_options(settings, telemetry)
+            settings.websocket.max_connections, _connection_options(settings, self.telemetry)
         )
         self.console = self._make_console(development) if settings.console.enabled else None
         self.origins = Origins(
             (*settings.auth.allowed_origins, *settings.http.cors_origins),
             this_machine=development is not None,
         )
-        self.access = AccessControl(
-            settings.auth,
+        self.access = self._make_access()
+        acceptor = Acceptor(
+            self.registry, settings.websocket, settings.agent.session_id, self.agent.subprotocols
+        )
+        self.framed = FramedEndpoint(acceptor, self.table)
+        serve_socket = self.agent.serve_socket
+        self.raw = RawEndpoint(acceptor, serve_socket, self.draining) if serve_socket else None
+        self.class_http = None if isinstance(served, Agent) else self._make_class_http(served)
+        self.api = self.class_http or HttpApi(self.table, settings, self.agent, self.draining)
+
+    def _make_health(self) -> Health:
+        """Return what answers the probes, and have metrics tell of it, and of the limits."""
+        readiness = Readiness(self.agent.readiness) if self.agent.readiness else None
+        health = Health(self.store, self.draining, readiness)
+        settings, metrics = self.settings, self.telemetry.metrics
+        metrics.watch_checks(lambda: health.known)
+        metrics.tell_limits(settings.invocations.max_running, settings.websocket.max_connections)
+        return health
+
+    def _make_table(self) -> InvocationTable:
+        settings = self.settings
+        return InvocationTable(
+            self.agent,
+            self.store,
+            settings.invocations,
+            self.telemetry,
+            send_timeout=settings.websocket.send_timeout,
+            logs_ends=settings.server.invocation_log,
+            draining=self.draining,
+        )
+
+    def _make_access(self) -> AccessControl:
+        return AccessControl(
+            self.settings.auth,
             origins=self.origins,
-            hosts=_hosts(settings, self.origins),
+            hosts=_hosts(self.settings, self.origins),
             probes=PROBES,
             pages=self.console.open_paths if self.console else (),
             sockets={FRAMED_PATH, RAW_PATH},
         )
-        acceptor = Acceptor(
-            self.registry, settings.websocket, settings.agent.session_id, agent.subprotocols
+
+    def _make_class_http(self, served: InvocationWebSocketHandler) -> ClassHttp:
+        return ClassHttp(
+            served,
+            self.telemetry,
+            self.draining,
+            session_id=self.settings.agent.session_id,
+            keep_alive=self.settings.http.sse_keepalive_interval,
         )
-        self.framed = FramedEndpoint(acceptor, self.table)
-        self.raw = (
-            RawEndpoint(acceptor, agent.serve_socket, draining) if agent.serve_socket else None
-        )
-        self.class_http = (
-            None
-            if isinstance(served, Agent)
-            else _class_http(served, telemetry, settings, draining)
-        )
-        self.api = self.class_http or HttpApi(self.table, settings, agent, draining)
 
     def _make_console(self, development: "Development | None") -> "Console":
         from agentws.console.routes import Console
@@ -127,21 +143,6 @@ def _agent_around(served: InvocationWebSocketHandler) -> Agent:
 def _connection_options(settings: Settings, telemetry: Telemetry) -> ConnectionOptions:
     return ConnectionOptions(
         telemetry.metrics, settings.websocket.send_timeout, settings.server.trust_forwarded
-    )
-
-
-def _class_http(
-    served: InvocationWebSocketHandler,
-    telemetry: Telemetry,
-    settings: Settings,
-    draining: Draining,
-) -> ClassHttp:
-    return ClassHttp(
-        served,
-        telemetry,
-        draining,
-        session_id=settings.agent.session_id,
-        keep_alive=settings.http.sse_keepalive_interval,
     )
 
 

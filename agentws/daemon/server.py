@@ -10,7 +10,8 @@ from typing import Final
 from aiohttp import web
 
 from agentws.agent.loading import Served
-from agentws.config.settings import Settings, without_credentials
+from agentws.config.settings import Settings
+from agentws.config.values import without_credentials
 from agentws.daemon.application import LAST_REQUESTS, make_application, make_runner
 from agentws.daemon.listening import bind
 from agentws.daemon.parts import Parts

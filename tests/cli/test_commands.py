@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from agentws import __version__
 from agentws.cli.main import main
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from tests.support.ports import taken_port
 from tests.support.processes import ROOT
 

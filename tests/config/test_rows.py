@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from agentws.config.sources import load, rows
 from tests.config.conftest import printed
 

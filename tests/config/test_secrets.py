@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentws.config.settings import OPTIONS, AuthSettings, StoreSettings
+from agentws.config.options import OPTIONS
+from agentws.config.settings import AuthSettings, StoreSettings
 from agentws.config.sources import ConfigError, load
 from tests.config.conftest import JWT, from_text, printed
 

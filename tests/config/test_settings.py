@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentws.config.settings import OPTIONS, ServerSettings, Settings
+from agentws.config.options import OPTIONS
+from agentws.config.settings import ServerSettings, Settings
 from agentws.config.sources import ConfigError, load
 from tests.config.conftest import EXAMPLE, JWT, from_variables, value
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agentws.config.settings import OPTIONS, ServerSettings
+from agentws.config.options import OPTIONS
+from agentws.config.settings import ServerSettings
 from agentws.config.sources import ConfigError, load
 from tests.config.conftest import EXAMPLE, from_text, from_variables, value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentws import Agent
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from agentws.daemon.parts import FRAMED_PATH, RAW_PATH
 from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME
 from agentws.transports.http.probes import PROBES

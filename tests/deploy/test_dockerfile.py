@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from tests.support.processes import ROOT
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "examples/container/Dockerfile"]

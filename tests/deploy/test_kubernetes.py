@@ -11,7 +11,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from agentws.config.sources import load
 from agentws.daemon.parts import FRAMED_PATH
 from agentws.daemon.server import CANCEL_TIME, CLOSING_TIME

@@ -1,6 +1,6 @@
 """The page of the settings is the one that the settings make."""
 
-from agentws.config.settings import OPTIONS
+from agentws.config.options import OPTIONS
 from docs.settings_page import PAGE, with_tables
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentws.config.settings import OPTIONS, SECTIONS
+from agentws.config.options import OPTIONS, SECTIONS
 from tests.docs.conftest import name_of, not_built
 from tests.docs.test_snippets import DOCUMENTS
 from tests.support.processes import ROOT

@@ -34,7 +34,7 @@ import click
 import msgspec
 
 from agentws.cli.main import main
-from agentws.config.settings import OPTIONS, SECTIONS
+from agentws.config.options import OPTIONS, SECTIONS
 from agentws.config.sources import load
 from agentws.protocol.decoding import decode_frame
 from agentws.protocol.encoding import encode
