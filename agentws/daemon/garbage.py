@@ -26,8 +26,11 @@ and looking through them takes longer than a frame may be late.
 
 _NEVER: Final = 2**31 - 1
 
-_MOST_GROWTH: Final = 256 * 1024**2
-"""How many bytes of garbage there may be, at most, as containers have little to spare."""
+_MOST_GARBAGE: Final = 256 * 1024**2
+"""How many bytes of it there may be, at most."""
+
+_SHARE: Final = 4
+"""Of the memory that a container may use, one part of so many is left to garbage, at most."""
 
 
 def resident_memory() -> int | None:
@@ -39,18 +42,37 @@ def resident_memory() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def most_garbage(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Return how many bytes of garbage there may be: 256 MiB, less in a small container.
+
+    `limit` is the file that holds how many bytes it may use.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    try:
+        return min(_MOST_GARBAGE, int(limit.read_text()) // _SHARE)
+    except (OSError, ValueError):  # it has no limit, and says "max"
+        return _MOST_GARBAGE
+
+
 class GarbageCollection:
     """Says when garbage is collected, inside `with`, on an event loop that runs.
 
-    Everything is looked through once the process has doubled, or grown by 256 MiB, since that was
-    done last. Where the system does not tell how much memory is in use, Python's rule stays.
+    Everything is looked through once the process has grown by what garbage may take, since that
+    was done last. Where the system does not tell how much memory is in use, Python's rule stays.
     """
 
     def __init__(
-        self, memory: Callable[[], int | None] = resident_memory, interval: float = LOOK_INTERVAL
+        self,
+        memory: Callable[[], int | None] = resident_memory,
+        room: int | None = None,
+        interval: float = LOOK_INTERVAL,
     ) -> None:
-        """Ask `memory` for the bytes in use, every `interval` seconds."""
+        """Ask `memory` for the bytes in use, every `interval` seconds.
+
+        There may be `room` bytes of garbage, None for `most_garbage()`.
+        """
         self._memory = memory
+        self._room = most_garbage() if room is None else room
         self._interval = interval
         self._least: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +102,7 @@ class GarbageCollection:
         memory = self._memory()
         if memory is None or self._least is None:
             return
-        if memory - self._least > min(self._least, _MOST_GROWTH):
+        if memory - self._least > self._room:
             gc.collect()
             memory = self._least = self._memory() or memory
         self._least = min(self._least, memory)
