@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, Final
 
 from msgspec import Raw
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from agentws.protocol.encoding import encode
@@ -366,11 +366,10 @@ class Writer:
 
     def _final_record(self) -> tuple[bytes, bytes]:
         assert self._outcome is not None
-        record = copy(self.log.record)
+        # Progress has a field of its own in Redis, and so has the result.
+        record = replace(self.log.record, progress=None, awaiting=())
         self._outcome.note(record)
         result, record.result = record.result or b"", None
-        record.progress = None  # it has a field of its own, too
-        record.awaiting = ()
         return encode(record), result
 
     def _on_claimed(self, done: "asyncio.Future[Any]", session: bytes) -> None:
@@ -415,6 +414,7 @@ class Writer:
                     self._reported = progress
                 if is_final:
                     self._release()
+                    return
             case b"doubtful":
                 self._is_doubtful = True
             case b"unleased" if session == self._lease.session:
