@@ -19,7 +19,7 @@ from agentws.invocations.agent_errors import error_for_client
 from agentws.invocations.caller import Caller
 from agentws.invocations.dialogue import Dialogue
 from agentws.invocations.end_line import log_end
-from agentws.invocations.pace import Pace
+from agentws.invocations.pace import LoopQueue, Pace
 from agentws.protocol.encoding import encode
 from agentws.protocol.errors import Cancelled, InvocationError, already_finished, deserted
 from agentws.protocol.inputs import Delivery
@@ -42,6 +42,7 @@ class Shared(Struct, frozen=True):
     """Whether each end has a line in the log."""
     loop: asyncio.AbstractEventLoop
     """Theirs: asking for it takes a system call on Python 3.11."""
+    loop_queue: LoopQueue
     finish: Callable[[Log, Outcome], None]
     """Called with how the handler ended, unless the log has ended before."""
     withdraw: Callable[[Log, InvocationError], None]
@@ -222,7 +223,7 @@ class Invocation:
 
     async def _write_stream(self, generator: AsyncGenerator[Any, None]) -> None:
         """Append what the generator yields, at the pace of its fastest follower (§5)."""
-        log, pace = self.log, Pace()
+        log, pace = self.log, Pace(self._shared.loop_queue)
         async with contextlib.aclosing(generator):
             async for value in generator:
                 if self._stop_reason is not None:  # it swallowed its cancellation
@@ -235,11 +236,9 @@ class Invocation:
                     continue
                 if log.last == 1:  # at which it always yields, as it never has
                     self._operation.first_chunk()
-                await pace.wait(
-                    log.wait_for_followers(self._shared.send_timeout)
-                    if must_wait
-                    else asyncio.sleep(0)
-                )
+                if must_wait:
+                    await log.wait_for_followers(self._shared.send_timeout)
+                await pace.let_others()
 
     # --- ending ---
 

@@ -1,43 +1,93 @@
-"""The pace of streams whose generators await nothing, and so leave the event loop to nobody."""
+"""The pace of streams whose generators await nothing, and so leave the event loop to nobody.
 
-from collections.abc import Awaitable
+All times are of `time.monotonic`, in seconds: uvloop does not let its own go on during a turn.
+"""
+
+import asyncio
+from collections import deque
 from time import monotonic
 from typing import Final
 
 MOST: Final = 0.00025
-"""Seconds for which a stream has the event loop at most, where few want it."""
+"""For how long a stream has the event loop at a time, where few want it."""
 
-_TURN: Final = 0.001
-"""Seconds after which a stream should have its next turn, however many want one."""
+LEAST: Final = 0.00005
+"""For how long it has it at least: its followers' sockets are written to after each time."""
 
-_LEAST: Final = 1e-6
-"""A share to grow from; it is over before a chunk is."""
+TURN: Final = 0.002
+"""How long a turn of the loop should take, however many streams want it."""
+
+_ROUND: Final = 0.02
+"""After how long each stream should have had it, unless all have the least already."""
+
+_MOST_AT_ONCE: Final = TURN / LEAST
+
+
+class LoopQueue:
+    """Where streams wait for the event loop when there are too many for all to have it in a turn.
+
+    First come, first served: a few in each turn, so that nobody's cancel waits for all of them, and
+    each long enough for it to pay.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._at_once = 1.0
+        self._served_at = 0.0
+
+    @property
+    def share(self) -> float:
+        """For how long a stream has the loop that is served now."""
+        return min(max(_ROUND / (len(self._waiting) + 1), LEAST), MOST)
+
+    async def wait(self) -> None:
+        """Wait to be served."""
+        served = self._loop.create_future()
+        self._waiting.append(served)
+        if len(self._waiting) == 1:
+            self._served_at = monotonic()
+            self._loop.call_soon(self._serve)
+        await served
+
+    def _serve(self) -> None:
+        """Let some have the next turn, and go on in the one after that."""
+        now = monotonic()
+        self._at_once = served_at_once(self._at_once, now - self._served_at)
+        self._served_at = now
+        places = int(self._at_once)
+        while self._waiting and places:
+            served = self._waiting.popleft()
+            if not served.done():  # else its invocation was cancelled
+                served.set_result(None)
+                places -= 1
+        if self._waiting:
+            self._loop.call_soon(self._serve)
+
+
+def served_at_once(before: float, took: float) -> float:
+    """Return how many to serve, where a turn of the loop with `before` of them took so long."""
+    return min(max(before * TURN / max(took, TURN / 2), 1.0), _MOST_AT_ONCE)
 
 
 class Pace:
-    """The share of the event loop that one stream has: the smaller, the longer it waits for it.
+    """When one stream is to let others have the event loop, found from how long they take."""
 
-    Each stream finds it on its own, from the time that the others took: so that hundreds at full
-    speed keep nobody's cancel waiting, and a lone one is not slowed down. Time is not the loop's,
-    which uvloop does not let go on during a turn.
-    """
+    __slots__ = ("_is_crowded", "_queue", "until")
 
-    __slots__ = ("_share", "until")
-
-    def __init__(self) -> None:
-        self._share = MOST
+    def __init__(self, queue: LoopQueue) -> None:
+        self._queue = queue
+        self._is_crowded = False
         self.until = 0.0
-        """When others are to have their turn, as `time.monotonic` has it; now, at first."""
+        """When others are to have it; at once, at first."""
 
-    async def wait(self, others: Awaitable[None]) -> None:
-        """Wait for others, and begin a turn after that."""
+    async def let_others(self) -> None:
+        """Let others have the loop, and have it again after that."""
         left_at = monotonic()
-        await others
+        if self._is_crowded:
+            await self._queue.wait()
+        else:
+            await asyncio.sleep(0)
         now = monotonic()
-        self._share = next_share(self._share, now - left_at)
-        self.until = now + self._share
-
-
-def next_share(share: float, waited: float) -> float:
-    """Return the share of a stream that had `share` before, and waited so long; all in seconds."""
-    return min(max(share * _TURN / max(waited, _LEAST), _LEAST), MOST)
+        self._is_crowded = now - left_at > TURN
+        self.until = now + (self._queue.share if self._is_crowded else MOST)

@@ -23,6 +23,7 @@ from agentws.invocations.listing import Listed, list_own
 from agentws.invocations.live import LiveInvocations
 from agentws.invocations.lookup import Lookup
 from agentws.invocations.ownership import existing
+from agentws.invocations.pace import LoopQueue
 from agentws.protocol.errors import InvocationError, already_exists, shutting_down
 from agentws.protocol.frames import IfSessionBusy, OnDisconnect
 from agentws.protocol.identifiers import IdSource
@@ -84,6 +85,7 @@ class InvocationTable:
             send_timeout=send_timeout,
             logs_ends=logs_ends,
             loop=asyncio.get_running_loop(),
+            loop_queue=LoopQueue(),
             finish=store.finish,
             withdraw=store.withdraw,
             take_turn=self._sessions.take_turn,
