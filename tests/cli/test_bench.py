@@ -29,6 +29,9 @@ KEYS = [
     "reconnects",
 ]
 
+MAYBE = {"unfinished"}
+"""What a busy machine may leave in so short a time."""
+
 
 async def test_json_has_the_keys_that_are_promised(agentws: Agentws, serve: Serve) -> None:
     async def invoke(payload: Any, context: InvocationContext) -> AsyncGenerator[Any, None]:
@@ -93,7 +96,7 @@ async def test_errors_are_counted_by_code(agentws: Agentws, serve: Serve) -> Non
     done = await agentws("bench", server.http, "--seconds", "0.2", "--sockets", "1", "--json")
     assert done.code == 0
     errors = json.loads(done.out)["errors"]
-    assert errors.keys() == {"odd", "input_required"}
+    assert errors.keys() - MAYBE == {"odd", "input_required"}
     assert errors["odd"] > errors["input_required"] > 0
 
 
@@ -104,7 +107,7 @@ async def test_nothing_completed(agentws: Agentws, serve: Serve) -> None:
     server = await serve(agent_of(invoke))
     done = await agentws("bench", server.http, "--seconds", "0.1", "--json")
     assert done.code == 1
-    assert json.loads(done.out)["errors"].keys() == {"never"}
+    assert json.loads(done.out)["errors"].keys() - MAYBE == {"never"}
     assert json.loads(done.out)["duration"] == {"p50": None, "p99": None}
     assert done.err == "agentws: not one invocation has completed\n"
 
