@@ -359,7 +359,9 @@ class Follower(ABC):
             return ()
         if self.position + 1 < log.first:
             raise ReplayGap(log.first)
-        chunks, size = _fitting(log.slice(self.position, BATCH), max_bytes)
+        chunks, size = log.slice(self.position, BATCH), log.written - self.taken_bytes
+        if size > max_bytes or self.position + len(chunks) < log.last:  # these are not all
+            chunks, size = _fitting(chunks, max_bytes)
         self.position += len(chunks)
         self.taken_bytes += size
         if self.position < log.last:
