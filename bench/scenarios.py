@@ -129,6 +129,7 @@ RATES: Final = (
         "stream",
         echoed=_chunk(),
     ),
+    Rate("stream-200", "chunks, 200 x 2,000", Load(_streaming(2000), 200), _FEW, "stream"),
     Rate(
         *("stream-slow", "chunks, 1,000 x 20 a second", Load(_streaming(40, pause=0.05), 1000)),
         ("agentws", "agentws, Redis", *_FEW[1:]),
