@@ -7,9 +7,6 @@ PYTHON_IMAGE ?=
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Tests wait half of their time, so two files are tested at once; ARGS="-n 0" has one at a time.
-PYTEST := pytest -n 2 --dist loadfile
-
 .DEFAULT_GOAL := help
 .PHONY: help run test test-newest image-test lint types docs bench soak clients-soak \
 	release-check constraints format clean
@@ -21,17 +18,18 @@ run: .venv/.runtime ## Serve an agent; ARGS="--config FILE" and the like are han
 	$(BIN)/agentws serve $(ARGS)
 
 test: .venv/.dev .venv/.node ## Run all tests, those of the import rules among them
-	$(BIN)/$(PYTEST) $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 # Without what runs programs that no index of packages brings, without the long random runs, and
-# without the client in JavaScript, which needs none of the packages.
+# without the client in JavaScript, which needs none of the packages. Two files at a time, as tests
+# wait half of their time; with what is left out here, they would be in each other's way.
 test-newest: .venv/.pip .venv/.node ## Run the tests with the newest versions of everything, locked or not
 	$(PYTHON) -m venv --clear .venv/newest
 	.venv/newest/bin/pip install --quiet --upgrade pip
 	.venv/newest/bin/pip install --quiet --upgrade --editable '.[azure,redis,uvloop]' --group dev
 	@echo "Newer than those of constraints.txt:"
 	@.venv/newest/bin/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo "nothing"
-	.venv/newest/bin/$(PYTEST) $(ARGS) --ignore=tests/clients \
+	.venv/newest/bin/pytest -n 2 --dist loadfile $(ARGS) --ignore=tests/clients \
 		-m "not browser and not image and not gateway and not prometheus and not random and not soak"
 
 image-test: .venv/.dev ## Build the container image and run it, with buildah; PYTHON_IMAGE names its base
