@@ -50,3 +50,10 @@ def test_the_server_understands_what_is_written(text: bytes) -> None:
 def test_what_json_cannot_hold_is_refused(payload: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         raw(payload)
+
+
+def test_a_payload_that_nests_without_end_is_refused() -> None:
+    payload: list[Any] = []
+    payload.append(payload)
+    with pytest.raises(ValueError, match="nests too deeply, or refers to itself"):
+        raw(payload)
