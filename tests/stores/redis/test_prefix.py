@@ -59,7 +59,7 @@ async def test_every_key_and_channel_begins_with_its_prefix(
         await begin(first, stage, 1)
         await second.send(action="attach_invocation", invocation_id="i")
         assert await chunks(second, 1) == [1]
-        await other.send(action="invoke", invocation_id="j", background=True)
+        await other.ask(action="invoke", invocation_id="j", background=True)
         stage.say("i", Stage.END)
         await second.until(type="stream_end")
         redis.client.echo("that is all")

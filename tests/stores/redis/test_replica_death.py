@@ -212,7 +212,7 @@ async def test_what_ends_at_the_moment_of_waking_is_lost_all_the_same(
         await asyncio.sleep(LEASE)
         sleeper.send(signal.SIGSTOP)
         await asyncio.sleep(IN_TIME)
-        assert (await record(poller, "i"))["status"] == "lost"
+        await known_as_lost(poller, "i")
         sleeper.send(signal.SIGCONT)
         assert (await client.receive())["error"]["code"] == "lost"
         assert (await record(poller, "i"))["status"] == "lost"
