@@ -4,7 +4,7 @@ What it finds, objects that refer to each other in a circle, is made by agents a
 the daemon's own are freed without it. Python's rule is to look through all objects whenever a
 quarter of them is new, and new sockets are: with 4,000, every stream stands still for 0.1 to 0.3 s
 each time, for nothing. Garbage does no harm but the memory that it takes, so here it is memory that
-has the old looked through, and the count of objects the young alone.
+has the old looked through, and time and the count of objects the young alone.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 LOOK_INTERVAL: Final = 0.25
-"""Seconds between two looks at how much memory is in use."""
+"""Seconds between two looks at the young, and at how much memory is in use."""
 
 _YOUNG: Final = 25_000
 """How many objects are made, beyond those that ended, before the young are looked through.
@@ -57,8 +57,9 @@ def most_garbage(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
 class GarbageCollection:
     """Says when garbage is collected, inside `with`, on an event loop that runs.
 
-    Everything is looked through once the process has grown by what garbage may take, since that
-    was done last. Where the system does not tell how much memory is in use, Python's rule stays.
+    The young are looked through often, everything once the process has grown by what garbage may
+    take, since that was done last. Where the system does not tell how much memory is in use,
+    Python's rule stays.
     """
 
     def __init__(
@@ -99,6 +100,9 @@ class GarbageCollection:
 
     def _look(self) -> None:
         self._schedule()
+        # The count of objects falls with each old one that ends: where thousands of sockets come in
+        # place of others, or streams end as others begin, it tells of the young too late.
+        gc.collect(0)
         memory = self._memory()
         if memory is None or self._least is None:
             return

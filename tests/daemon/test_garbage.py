@@ -104,6 +104,25 @@ async def test_it_is_looked_through_once_for_each_growth() -> None:
         assert len(found) == 2
 
 
+async def test_the_young_are_looked_through_as_often_as_old_ones_end() -> None:
+    old = [[number] for number in range(40_000)]
+    gc.collect()
+    memory = Memory(60 * MIB)
+    with GarbageCollection(memory, interval=0.001):
+        await memory.is_looked_at()
+        young: list[list[int]] = []
+        for number in range(40_000):
+            young.append([number])
+            old.pop()
+        garbage = Node()
+        garbage.itself = garbage
+        seen = weakref.ref(garbage)
+        del garbage
+        assert seen() is not None
+        await memory.is_looked_at()
+        assert seen() is None
+
+
 async def test_what_lives_long_has_nothing_looked_through() -> None:
     with GarbageCollection(Memory(60 * MIB)), full_collections() as found:
         kept = [[number] for number in range(1_000_000)]
