@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from agentws import Agent, InvocationContext
 from agentws.agent.conversation import Answer
-from tests.conftest import PATIENCE, Client, Frame, Serve
+from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.support.replicas import ServeAgent, get
 
 
@@ -47,6 +47,17 @@ async def answer(client: Client, question: Frame, payload: Any, **fields: Any) -
         **fields,
     )
     return await client.until(action="send_input")
+
+
+async def awaiting(server: Running, *payloads: Any) -> list[Frame]:
+    """Poll until these questions are open: their asker's replica tells of them before Redis."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            _, record = await get(server)
+            questions: list[Frame] = record.get("awaiting", [])
+            if [question["payload"] for question in questions] == [*payloads]:
+                assert record["status"] == "input_required"
+                return questions
 
 
 async def test_whoever_is_there_is_asked_and_answers(serve_wherever: ServeAgent) -> None:
@@ -87,9 +98,7 @@ async def test_the_record_tells_what_is_awaited(serve_wherever: ServeAgent) -> N
         question = await asked(client)
         assert question["schema"] == {"type": "string"}
         for server in (pair.owner, pair.other):
-            _, record = await get(server)
-            assert record["status"] == "input_required"
-            assert record["awaiting"] == [
+            assert await awaiting(server, "first") == [
                 {
                     "request_id": question["request_id"],
                     "sequence_number": 1,
@@ -99,8 +108,7 @@ async def test_the_record_tells_what_is_awaited(serve_wherever: ServeAgent) -> N
             ]
         await answer(client, question, "one")
         second = await client.until(type="input_required")
-        _, record = await get(pair.other)
-        assert [each["payload"] for each in record["awaiting"]] == ["second"]
+        await awaiting(pair.other, "second")
         await answer(client, second, "two")
         await client.until(type="stream_end")
         _, record = await get(pair.other)
@@ -176,7 +184,7 @@ async def test_a_typed_answer_is_checked_and_converted(serve_wherever: ServeAgen
         bad = await answer(other, question, {"approved": True, "share": 2})
         assert bad["error"]["code"] == "invalid_request"
         assert "$.share" in bad["error"]["message"]
-        assert (await get(pair.other))[1]["status"] == "input_required"
+        await awaiting(pair.other, "Delete?")
         await answer(other, question, {"approved": True}, input_id="a")
         assert (await client.until(type="result"))["payload"] == "done"
     assert answers == [Answer(Approval(approved=True), "a", None)]

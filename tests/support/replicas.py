@@ -12,6 +12,7 @@ from tests.conftest import PATIENCE, Client, Frame, Running, Serve
 from tests.support.redis_server import RedisServer
 
 LEASE = 1.0
+"""Seconds, for tests of what becomes of leases; on a busy machine, a replica may sleep past it."""
 SOON = 3.0
 """Seconds within which whatever needs Redis is answered, with or without it."""
 
@@ -71,10 +72,12 @@ ServePair = Callable[..., Awaitable[Pair]]
 
 @pytest.fixture
 def serve_pair(serve: Serve, stage: Stage) -> ServePair:
-    """Start two servers on one Redis."""
+    """Start two servers on one Redis, with leases that outlast whatever keeps a machine busy."""
 
-    async def start(redis: RedisServer, agent: Agent = stage.agent, **sections: Any) -> Pair:
-        store = {"url": redis.url, "lease": LEASE}
+    async def start(
+        redis: RedisServer, agent: Agent = stage.agent, lease: float = 15.0, **sections: Any
+    ) -> Pair:
+        store = {"url": redis.url, "lease": lease}
         first, second = [await serve(agent, store=store, **sections) for _ in range(2)]
         return Pair(first, second)
 

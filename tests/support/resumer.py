@@ -17,7 +17,19 @@ LAST = (b'"type":"stream_end"', b'"type":"error"')
 class Resumer:
     """A client that is cut off after some bytes, time and again, and takes up where it was."""
 
-    def __init__(self, server: Address, invocation_id: str, chance: random.Random) -> None:
+    def __init__(
+        self,
+        server: Address,
+        invocation_id: str,
+        chance: random.Random,
+        *,
+        may_be_withdrawn: bool = False,
+    ) -> None:
+        """`may_be_withdrawn`: what was refused for want of Redis may have been there for a moment.
+
+        Then the server may be known to have the invocation, and not have it any more.
+        """
+        self.may_be_withdrawn = may_be_withdrawn
         self.server = server
         self.invocation_id = invocation_id
         self.chance = chance
@@ -26,7 +38,10 @@ class Resumer:
         self.is_known = False
 
     async def follow(self) -> str:
-        """Follow the stream to its end, however often it is cut; return the type of the end."""
+        """Follow the stream to its end, however often it is cut.
+
+        Return the type of the end, or the code of the error.
+        """
         while True:
             async with FramedPeer.connect(self.server) as peer:
                 peer.act(invocation_id=self.invocation_id, **self.question())
@@ -52,7 +67,7 @@ class Resumer:
         return data
 
     def take(self, frame: Frame) -> str | None:
-        """Note a chunk; return the type of a frame that ends the stream."""
+        """Note a chunk; return what ends the stream."""
         assert frame["invocation_id"] == self.invocation_id
         self.is_known = True
         match frame["type"]:
@@ -65,6 +80,12 @@ class Resumer:
             case "error" if frame["error"]["code"] == "store_unavailable":
                 self.is_known = bool(self.numbers)  # what it asked for was not done
                 return None
+            case "error" if frame["error"]["code"] == "not_found" and self.may_be_withdrawn:
+                assert self.numbers == [], "what has begun to run is not withdrawn"
+                self.is_known = False
+                return None
+            case "error":
+                return str(frame["error"]["code"])
             case kind:
                 return str(kind)
 

@@ -22,6 +22,8 @@ MOST_COMMANDS: Final = 512
 MOST_BYTES: Final = 1024 * 1024
 """How much goes out at a time."""
 
+_LOADING: Final = tuple((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL)
+
 
 class Unavailable(PlatformError):
     """Redis is away, or cannot do its work."""
@@ -106,14 +108,11 @@ class Commands:
     async def exchange(self, *commands: tuple[bytes, ...]) -> list[Any]:
         """Send some commands past the queue, whether the commands is up or not.
 
-        Raises what redis-py raises, and `TimeoutError`.
+        One task at a time may: who reads a reply takes it for its own. Raises what redis-py raises,
+        and `TimeoutError`.
         """
         async with asyncio.timeout(TIMEOUT):
-            replies = await self._direct_connection.send(commands)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
-        return replies
+            return _granted(await self._direct_connection.send(commands))
 
     async def find(self) -> None:
         """Find the Redis that holds our keys. Raises what redis-py raises, and `TimeoutError`."""
@@ -130,7 +129,7 @@ class Commands:
 
     async def load_scripts(self) -> None:
         """Make all scripts known to Redis. Raises as `exchange`."""
-        await self.exchange(*((b"SCRIPT", b"LOAD", script.text.encode()) for script in ALL))
+        await self.exchange(*_LOADING)
 
     async def eviction_policy(self) -> str:
         """Return what Redis does when it is full, "" where it keeps that secret.
@@ -200,7 +199,7 @@ class Commands:
             async with asyncio.timeout(TIMEOUT):
                 replies = await self._connection.send(commands)
                 if any(isinstance(reply, NoScriptError) for reply in replies):  # it was restarted
-                    await self.load_scripts()
+                    _granted(await self._connection.send(_LOADING))
                     replies = await self._connection.send(commands)
         except FAILURES as error:
             _refuse(batch)
@@ -225,6 +224,14 @@ class Commands:
 def running(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the command that runs a script."""
     return (b"EVALSHA", script.digest, b"%d" % len(keys), *keys, *arguments)
+
+
+def _granted(replies: list[Any]) -> list[Any]:
+    """Return replies, none of which refuses; raise the first `ResponseError` that does."""
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise reply
+    return replies
 
 
 def is_wrong_type(error: ResponseError) -> bool:

@@ -245,16 +245,18 @@ class RedisStore:
                 upkeep.end()
             self._remote_logs.end()
             self._commands.end()
-        for upkeep in self._upkeep:
-            await upkeep.ended()
-        await self._remote_logs.close()
-        if self._commands.up:
-            with contextlib.suppress(*FAILURES):
-                await self._lease.give_up()
-        await self._subscriptions.close()
-        await self._commands.close()
-        if self._identity is not None:
-            self._identity.close()
+        try:
+            for upkeep in self._upkeep:
+                await upkeep.ended()
+            await self._remote_logs.close()
+            if self._commands.up:
+                with contextlib.suppress(*FAILURES):
+                    await self._lease.give_up()
+        finally:
+            await self._subscriptions.close()
+            await self._commands.close()
+            if self._identity is not None:
+                self._identity.close()
 
     def _on_released(self, writer: Writer) -> None:
         """Retain what is written, or lost, as long as it is retained, and no more than allowed."""

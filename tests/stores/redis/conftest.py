@@ -5,16 +5,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Client
-from tests.support.redis_server import RedisServer
-from tests.support.replicas import Pair, ServePair
+from tests.support.replicas import LEASE, Pair, ServePair
 
 
 @pytest.fixture
 async def pair(request: pytest.FixtureRequest, serve_pair: ServePair) -> Pair:
-    """Two servers of what is on the stage; their Redis is the test's own where it asks for one."""
-    name = "own_redis" if "own_redis" in request.fixturenames else "redis"
-    redis: RedisServer = request.getfixturevalue(name)
-    return await serve_pair(redis)
+    """Two servers of what is on the stage.
+
+    Where the test asks for a Redis of its own, they are on that, with short leases.
+    """
+    if "own_redis" not in request.fixturenames:
+        return await serve_pair(request.getfixturevalue("redis"))
+    return await serve_pair(request.getfixturevalue("own_redis"), lease=LEASE)
 
 
 @pytest.fixture

@@ -6,16 +6,14 @@ import pytest
 
 from tests.conftest import Client, Running, Serve
 from tests.support.redis_server import RedisServer
-from tests.support.replicas import LEASE, Stage, begin, chunks
+from tests.support.replicas import Stage, begin, chunks
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
 async def services(redis: RedisServer, serve: Serve, stage: Stage) -> list[Running]:
     """Two replicas of a service, and one of another."""
-    stores = [
-        {"url": redis.url, "lease": LEASE, "prefix": prefix} for prefix in ("one", "one", "two.B_-")
-    ]
+    stores = [{"url": redis.url, "prefix": prefix} for prefix in ("one", "one", "two.B_-")]
     return [await serve(stage.agent, store=store) for store in stores]
 
 

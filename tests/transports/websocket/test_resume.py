@@ -67,18 +67,18 @@ async def test_no_chunk_is_lost_repeated_or_reordered_while_redis_comes_and_goes
     async with round_robin(servers) as proxy:
         trouble = asyncio.create_task(ill_treat())
         try:
-            await follow_all(proxy, seed=4, count=STREAMS)
+            await follow_all(proxy, 4, STREAMS, may_be_withdrawn=True)
         finally:
             trouble.cancel()
             await asyncio.wait({trouble})
             own_redis.resume()
 
 
-async def follow_all(address: Address, seed: int, count: int) -> int:
+async def follow_all(address: Address, seed: int, count: int, **options: bool) -> int:
     """Follow streams to their ends, check what arrived, and return how often they were cut."""
     chance = random.Random(seed)
     clients = [
-        Resumer(address, f"stream-{seed}-{index}", random.Random(chance.random()))
+        Resumer(address, f"stream-{seed}-{index}", random.Random(chance.random()), **options)
         for index in range(count)
     ]
     ends: list[str] = []
