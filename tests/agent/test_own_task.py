@@ -335,6 +335,29 @@ async def test_upkeep_goes_on_until_it_is_ended() -> None:
     assert begun == 4
 
 
+async def test_upkeep_that_fails_is_begun_anew_and_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = 0
+    goes_on = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise RuntimeError("unforeseen")
+        goes_on.set()
+        await asyncio.Event().wait()
+
+    upkeep = Upkeep(work, pause=0.001)
+    async with asyncio.timeout(PATIENCE):
+        await goes_on.wait()
+    upkeep.end()
+    await upkeep.ended()
+    told = [record for record in caplog.records if record.name == "agentws.store"]
+    assert [str(record.exc_info and record.exc_info[1]) for record in told] == ["unforeseen"] * 2
+
+
 @pytest.mark.parametrize("error", [GeneratorExit(), BaseExceptionGroup("g", [SystemExit(1)])])
 async def test_a_method_that_raises_what_ends_a_program_is_answered_for(
     serve: Serve, error: BaseException
