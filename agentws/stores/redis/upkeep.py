@@ -46,5 +46,5 @@ class Upkeep:
         if task.cancelled():
             self._begin()
         elif (error := task.exception()) is not None:
-            _logger.error("The upkeep of the store failed, and is begun anew", exc_info=error)
+            _logger.error("The upkeep of the store failed", exc_info=error)
             task.get_loop().call_later(self._pause, self._begin)
